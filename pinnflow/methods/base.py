@@ -1,0 +1,217 @@
+"""What every method gets and gives: the `Task` (equations made computable), the `Clock`, the `Outcome`, the registry.
+
+A method is a function `solve(task) -> Outcome`, registered under its name. It reads residuals, never a PDE.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pinnflow.compiler.residual import Residual
+from pinnflow.declare.analysis import Block, Part, is_linear, periodic_axis
+from pinnflow.errors import UnknownName
+from pinnflow.sampling.points import draw_part
+from pinnflow.trial.expansion import Frame
+
+DEFAULT_SECONDS = 60.0
+
+
+class Clock:
+    """Wall time since the fit began, against its limit in seconds."""
+
+    def __init__(self, limit: float | None):
+        self.start = time.perf_counter()
+        self.limit = DEFAULT_SECONDS if limit is None else limit
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.start
+
+    @property
+    def left(self) -> float:
+        return self.limit - self.elapsed
+
+    def over(self) -> bool:
+        return self.left <= 0
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of one block, ready to be computed.
+
+    Attributes:
+        block: the block it belongs to.
+        residual: the lowered part.
+        exact: satisfied by every trial function (a periodic axis), so it needs no rows.
+    """
+
+    block: Block
+    residual: Residual
+    exact: bool = False
+
+    @property
+    def part(self) -> Part:
+        return self.residual.part
+
+
+@dataclass
+class Outcome:
+    """What a method returns.
+
+    Attributes:
+        trial: the fitted function, or None when nothing was found.
+        error_estimate: largest relative L2 error over the fields; inf when nothing can be said.
+        score: relative residual on fresh points; above 1e-2 the problem counts as not solved.
+        stop: a sentence with the remedy.
+        method: the registered name of what produced `trial`.
+        remarks: sentences that belong to the reason: family, number of unknowns, steps.
+    """
+
+    trial: Any
+    error_estimate: float
+    score: float
+    stop: str
+    method: str
+    remarks: list[str] = field(default_factory=list)
+    unknowns: dict = field(default_factory=dict)
+
+
+@dataclass
+class Task:
+    """A problem made computable, with the settings of one fit."""
+
+    problem: Any
+    tolerance: float | None = None
+    clock: Clock = field(default_factory=lambda: Clock(None))
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float64
+    network: Any = None
+    points: int | None = None
+    report: Callable[..., None] = lambda stage, **facts: None
+    checkpoint: str | None = None
+    resume: bool = False
+    callbacks: tuple = ()
+    history: list[dict] = field(default_factory=list)
+
+    def record(self, stage: str, **facts) -> None:
+        """Add a line to the history and tell the progress display."""
+        entry = {"stage": stage, "elapsed": round(self.clock.elapsed, 4), **facts}
+        self.history.append(entry)
+        self.report(stage, **facts)
+        for callback in self.callbacks:
+            callback(dict(entry))
+
+    def rng(self, *purpose: int) -> np.random.Generator:
+        """A generator of its own for each purpose, so that no draw depends on what ran before."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=purpose))
+
+    @cached_property
+    def dimension(self) -> int:
+        return len(self.problem.columns)
+
+    @cached_property
+    def bounds(self) -> list[tuple[float, float]]:
+        return [self.problem.bounds[c] for c in self.problem.columns]
+
+    @cached_property
+    def frame(self) -> Frame:
+        return Frame.of(self.bounds)
+
+    @cached_property
+    def time_column(self) -> int | None:
+        return None if self.problem.time is None else self.problem.columns.index(self.problem.time)
+
+    @cached_property
+    def periodic(self) -> list[bool]:
+        """Per column: every field that depends on it is periodic there, and nothing else is said at its ends."""
+        return [periodic_everywhere(self.problem, column) for column in self.problem.columns]
+
+    @cached_property
+    def terms(self) -> list[Term]:
+        """All parts of all blocks; the parts that a periodic axis satisfies are marked exact."""
+        terms = []
+        for block in self.problem.blocks:
+            for part in block.parts:
+                axis = periodic_axis(part) if block.kind == "periodic" else None
+                exact = axis is not None and self.periodic[self.problem.columns.index(axis)]
+                residual = Residual(part, self.problem.columns, tuple(self.problem.unknowns), self.problem.bounds, block.name)
+                terms.append(Term(block, residual, exact))
+        return terms
+
+    @cached_property
+    def linear(self) -> bool:
+        return not self.problem.unknowns and all(is_linear(term.part) for term in self.terms)
+
+    def field_index(self, atom) -> int:
+        return self.problem.fields.index(atom.field)
+
+    def draw(self, term: Term, count: int, rng: np.random.Generator, clustered: bool = False) -> Tensor:
+        """[n, D] points for a term; `clustered` moves them towards the ends of the axes as cos(pi s) does."""
+        data = getattr(term.block, "data", None)
+        if data is not None:
+            return torch.as_tensor(np.asarray(data[0], dtype=float))
+        points = draw_part(term.part, self.problem.bounds, self.problem.columns, count, rng)
+        if clustered:
+            for column, name in enumerate(self.problem.columns):
+                if name not in term.part.pins and not self.periodic[column]:
+                    low, high = self.bounds[column]
+                    share = (points[:, column] - low) / (high - low)
+                    points[:, column] = low + (high - low) * (1 - np.cos(np.pi * share)) / 2
+        return torch.as_tensor(points)
+
+    def is_missing(self, field_call) -> list[bool]:
+        """Per column: the field depends on it."""
+        return [getattr(c, "axis", c) in field_call.args for c in self.problem.columns]
+
+
+def periodic_everywhere(problem, column) -> bool:
+    """Whether all fields of `column` are tied periodically there: a value condition each, nothing else at the ends."""
+    tied = set()
+    for block in problem.blocks:
+        if block.kind in ("equation", "observation"):
+            continue
+        for part in block.parts:
+            pinned = {c for atom in part.atoms for c, _ in atom.pins}
+            if column not in pinned:
+                continue
+            if column == problem.time or block.kind not in ("periodic", "point"):
+                return False
+            if block.kind == "point":
+                continue
+            if periodic_axis(part) != column:
+                return False
+            first, second = part.atoms
+            ends = sorted(float(dict(a.pins)[column]) for a in (first, second))
+            low, high = problem.bounds[column]
+            if abs(ends[0] - low) + abs(ends[1] - high) > 1e-9 * (high - low):
+                return False
+            if first.order == 0:
+                tied.add(first.field)
+    return tied == {f for f in problem.fields if column in f.args} and bool(tied)
+
+
+METHODS: dict[str, Callable[[Task], Outcome]] = {}
+
+
+def register_method(name: str):
+    """Class the decorated function as the method `name`."""
+    def keep(function):
+        METHODS[name] = function
+        return function
+    return keep
+
+
+def find_method(name: str) -> Callable[[Task], Outcome]:
+    """The method `name`, or an error that lists all of them."""
+    if name not in METHODS:
+        raise UnknownName(f"unknown method `{name}`; write `\"auto\"` or one of: {', '.join(sorted(METHODS))}")
+    return METHODS[name]

@@ -1,0 +1,241 @@
+"""Linear problems of low dimension: one least-squares solve on features in space and time.
+
+The family (sines, tanh ridges, polynomial products) and the slope along every axis are chosen by the residual on
+points that no row uses, on small systems; then the winner grows until its estimate stalls.
+
+Form solved: equations and conditions affine in all fields together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from torch import Tensor
+
+from pinnflow.methods.base import Outcome, Task, register_method
+from pinnflow.methods.rows import Measure, distance, linearise, measure, row_terms, solve_rows
+from pinnflow.trial.expansion import Expansion, FeatureTrial
+from pinnflow.trial.features import draw_basis
+
+PILOT_SIZES = {1: 40, 2: 300, 3: 500}
+SLOPES = (1.5, 3.0, 6.0, 12.0, 24.0)
+LARGEST = 3600
+PERFECT = 1e-11
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial space: family, slope per axis, unknowns per field."""
+
+    family: str
+    slopes: tuple[float, ...]
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.family} features"
+
+
+@dataclass
+class Fit:
+    """A candidate with its fitted function and how well it does on fresh points."""
+
+    candidate: Candidate
+    trial: FeatureTrial
+    measure: Measure
+    seconds: float
+    score: float = field(default=float("inf"))
+
+    @property
+    def function(self):
+        return lambda points, wanted: self.trial.expansion.derivatives(points, wanted, self.trial.weights)
+
+
+def draw_expansion(task: Task, candidate: Candidate) -> Expansion:
+    """The expansion of a candidate; fields that lack a coordinate get features that do not depend on it."""
+    basis = draw_basis(candidate.family, candidate.slopes, candidate.size, task.periodic,
+                       task.rng(1, candidate.size, _code(candidate.family)))
+    full = (True,) * task.dimension
+    restricted = {full: basis}
+    bases = []
+    for f in task.problem.fields:
+        kept = tuple(task.is_missing(f))
+        if kept not in restricted:
+            restricted[kept] = basis.restrict(kept)
+        bases.append(restricted[kept])
+    return Expansion(task.frame, tuple(bases))
+
+
+def _code(family):
+    return ("sin", "tanh", "chebyshev").index(family)
+
+
+def row_points(task: Task, expansion: Expansion, clustered: bool) -> list[Tensor]:
+    """Points for every term: 2.5 equation rows per unknown, and enough on the conditions."""
+    terms = row_terms(task)
+    equations = sum(t.block.kind == "equation" for t in terms)
+    largest = max(expansion.sizes)
+    dimension = task.dimension
+    per_equation = int(2.5 * expansion.size / max(equations, 1)) + 10
+    rng = task.rng(2, expansion.size)
+    points = []
+    for term in terms:
+        if term.block.kind == "equation":
+            count = per_equation
+        else:
+            free = max(len(term.part.free), 0)
+            count = int(max(40, 3 * largest ** (free / dimension))) if free else 1
+        points.append(task.draw(term, count, rng, clustered))
+    return points
+
+
+def validation_points(task: Task, size: int) -> list[Tensor]:
+    """Fresh points for every term, never used for rows."""
+    rng = task.rng(3)
+    return [task.draw(term, max(200, size // 2) if term.block.kind == "equation" else 60, rng)
+            for term in row_terms(task)]
+
+
+def fit_candidate(task: Task, candidate: Candidate, checks: list[Tensor]) -> Fit:
+    """Solve once on a candidate's features."""
+    begin = task.clock.elapsed
+    expansion = draw_expansion(task, candidate)
+    points = row_points(task, expansion, clustered=candidate.family == "chebyshev")
+    rows = linearise(task, expansion, points, None)
+    trial = FeatureTrial(expansion, solve_rows(rows.matrix))
+    result = Fit(candidate, trial, Measure(np.zeros(0), np.zeros(0)), 0.0)
+    result.measure = measure(task, checks, result.function)
+    result.seconds = task.clock.elapsed - begin
+    return result
+
+
+class Search:
+    """Pilots, slope refinement and growth over candidates; keeps what it has tried and the common scales."""
+
+    def __init__(self, task: Task, fit=fit_candidate, largest: int | None = None):
+        self.task, self.fit = task, fit
+        fields = len(task.problem.fields)
+        self.largest = (largest or LARGEST) // fields
+        self.pilot = max(30, PILOT_SIZES.get(task.dimension, 500) // max(1, round(fields**0.5)))
+        self.checks = validation_points(task, 4 * self.pilot)
+        self.tried: dict[Candidate, Fit] = {}
+        self.scales: np.ndarray | None = None
+
+    def try_one(self, candidate: Candidate) -> Fit:
+        if candidate not in self.tried:
+            fitted = self.fit(self.task, candidate, self.checks)
+            self.tried[candidate] = fitted
+            fitted.score = fitted.measure.score(self.scales)
+        return self.tried[candidate]
+
+    def rescale(self) -> None:
+        """Take the scales once from the best pilots, so that scores compare."""
+        best = sorted(self.tried.values(), key=lambda f: f.measure.score())[:3]
+        self.scales = np.median([f.measure.scales for f in best], axis=0)
+        for fitted in self.tried.values():
+            fitted.score = fitted.measure.score(self.scales)
+
+    def ranked(self) -> list[Fit]:
+        return sorted(self.tried.values(), key=lambda f: f.score)
+
+    def out_of_time(self, seconds: float) -> bool:
+        return self.task.clock.elapsed + seconds > self.task.clock.limit
+
+    def pilots(self) -> None:
+        """All families at a few slopes, then every axis slope of each family's best halved or doubled."""
+        task = self.task
+        even = (1.0,) * task.dimension
+        self.try_one(Candidate("chebyshev", even, self.pilot))
+        for slope in SLOPES:
+            for family in ("sin", "tanh") if not any(task.periodic) else ("sin",):
+                if not self.out_of_time(0.1):
+                    self.try_one(Candidate(family, (slope,) * task.dimension, self.pilot))
+        self.rescale()
+        if task.dimension == 1:
+            return
+        for family in ("chebyshev", "sin", "tanh"):
+            mine = [f for f in self.ranked() if f.candidate.family == family]
+            if mine and mine[0].score < 1e3 * self.ranked()[0].score:
+                self.refine(mine[0])
+
+    def refine(self, start: Fit) -> Fit:
+        """Halve or double one axis slope at a time while the score falls below 0.7 of the best."""
+        best, improved = start, True
+        while improved and best.score > PERFECT:
+            improved = False
+            for axis in range(self.task.dimension):
+                for factor in (2.0, 0.5):
+                    slopes = tuple(s * factor if i == axis else s for i, s in enumerate(best.candidate.slopes))
+                    if max(slopes) > 200 or min(slopes) < 0.05 or self.out_of_time(3 * best.seconds):
+                        continue
+                    trial = self.try_one(replace(best.candidate, slopes=slopes))
+                    if trial.score < 0.7 * best.score:
+                        best, improved = trial, True
+                        break
+        return best
+
+
+@register_method("least squares")
+def solve_least_squares(task: Task) -> Outcome:
+    """Pilots, then growth of the best family until the estimate stalls, the tolerance is met or time is up."""
+    search = Search(task)
+    search.pilots()
+    best, rival = search.ranked()[0], None
+    task.record("pilot", unknowns=best.trial.weights.numel(), score=best.score, message=str(best.candidate))
+    # The best of every family once more, larger: early winners are not always the ones that converge.
+    for family in ("chebyshev", "sin", "tanh"):
+        mine = [f for f in search.ranked() if f.candidate.family == family]
+        if mine and mine[0].score < 1e4 * max(best.score, PERFECT) and not search.out_of_time(4 * mine[0].seconds):
+            search.try_one(replace(mine[0].candidate, size=int(search.pilot * 1.5)))
+    return grow(task, search)
+
+
+def grow(task: Task, search: Search) -> Outcome:
+    """Enlarge the best candidate by 1.8 with slopes times 1 and 1.4, the better kept, until nothing is gained."""
+    fresh = task.draw(row_terms(task)[0], 2000, task.rng(4))
+    stalled, stop = 0, ""
+    while True:
+        ranked = search.ranked()
+        best = ranked[0]
+        estimate = estimate_error(task, fresh, ranked)
+        task.record("growth", unknowns=best.trial.weights.numel(), score=best.score, estimate=estimate,
+                    message=str(best.candidate))
+        if task.tolerance is not None and estimate <= task.tolerance:
+            stop = f"the error estimate met the tolerance {task.tolerance:.1e}"
+            break
+        if best.score <= PERFECT:
+            stop = "the residual reached rounding error"
+            break
+        if stalled >= 2:
+            stop = "two larger systems did not halve the residual: more features will not help, a smoother or smaller " \
+                   "problem would"
+            break
+        # After a stall the next round is larger than anything tried, not larger than the best.
+        largest = max(f.candidate.size for f in search.tried.values())
+        size = int(1.8 * (largest if stalled else best.candidate.size))
+        if size > search.largest:
+            stop = f"the largest dense system ({LARGEST} unknowns) was reached; split the domain or raise `tolerance`"
+            break
+        if search.out_of_time(5.0 * max(f.seconds for f in search.tried.values() if f.candidate.size >= best.candidate.size)):
+            stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
+            break
+        before = best.score
+        for factor in (1.0, 1.4) if best.candidate.family != "chebyshev" else (1.0,):
+            slopes = tuple(s * factor for s in best.candidate.slopes)
+            grown = search.try_one(Candidate(best.candidate.family, slopes, size))
+            if grown.score <= PERFECT or search.out_of_time(1.3 * grown.seconds):
+                break
+        stalled = stalled + 1 if search.ranked()[0].score > 0.5 * before else 0
+    ranked = search.ranked()
+    best = ranked[0]
+    return Outcome(best.trial, estimate_error(task, fresh, ranked), best.score, stop, "least squares",
+                   [f"{best.trial.weights.numel()} {best.candidate.family} features, relative residual {best.score:.1e}"])
+
+
+def estimate_error(task: Task, points: Tensor, ranked: list[Fit]) -> float:
+    """Distance to the second-best solution, shared out by the scores; the largest over the fields."""
+    if len(ranked) < 2:
+        return float("inf")
+    best, other = ranked[0], ranked[1]
+    share = best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)
+    return max(distance(task, points, best.function, other.function)) * share

@@ -1,0 +1,196 @@
+"""Rows and scores: residuals of any function at points, their linearised rows in an expansion, and how good a fit is.
+
+Shared by every method that works with features. A *function* here is anything with
+`derivatives(points [n, D] tensor, [(field, orders)]) -> [tensor [n]]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from pinnflow.methods.base import Task, Term
+from pinnflow.trial.expansion import Expansion
+
+Function = Callable[[Tensor, Sequence[tuple[int, tuple[int, ...]]]], list[Tensor]]
+
+
+def zero_function(points: Tensor, wanted) -> list[Tensor]:
+    """The function that is zero in every field."""
+    return [torch.zeros(len(points), dtype=points.dtype) for _ in wanted]
+
+
+def atom_values(task: Task, term: Term, points: Tensor, function: Function) -> list[Tensor]:
+    """The atoms of a term, each `[n]`, for `function`; atoms pinned elsewhere are taken there."""
+    values: list[Tensor | None] = [None] * len(term.part.atoms)
+    for placed, indices in atoms_by_place(term, points):
+        wanted = [(task.field_index(term.part.atoms[i]), term.part.atoms[i].orders) for i in indices]
+        for i, value in zip(indices, function(placed, wanted), strict=True):
+            values[i] = value
+    return values
+
+
+def atoms_by_place(term: Term, points: Tensor) -> list[tuple[Tensor, list[int]]]:
+    """[(points with the pinned columns set, indices of the atoms that are taken there)]."""
+    groups: dict[tuple, list[int]] = {}
+    for i, atom in enumerate(term.part.atoms):
+        groups.setdefault(atom.pins, []).append(i)
+    return [(term.residual.place(points, term.part.atoms[indices[0]]), indices) for indices in groups.values()]
+
+
+@dataclass
+class Rows:
+    """The linearised system: each term's rows divided by their rms norm and by sqrt(points).
+
+    Attributes:
+        matrix: `[m, size + 1]`, the right-hand side in the last column.
+        scales: per term, what its residuals were divided by.
+    """
+
+    matrix: Tensor
+    scales: list[float]
+
+
+def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: Function | None) -> Rows:
+    """Rows of F'(u) v = F'(u) u - F(u) for the unknown weights of v; `function` is u, None for zero."""
+    terms = row_terms(task)
+    total = sum(len(p) for p in points)
+    size = expansion.size
+    matrix = torch.zeros(total, size + 1, dtype=torch.float64)
+    start, scales = 0, []
+    for term, place in zip(terms, points, strict=True):
+        n = len(place)
+        values = atom_values(task, term, place, function or zero_function)
+        slopes = term.residual.slopes(place, values, [])
+        target = -term.residual.value(place, values, []).expand(n).clone()
+        block = matrix[start:start + n]
+        groups = []
+        for placed, indices in atoms_by_place(term, place):
+            atoms = [term.part.atoms[i] for i in indices]
+            groups.append((placed, [(task.field_index(a), a.orders, slopes[i]) for i, a in zip(indices, atoms, strict=True)]))
+        for value, slope in zip(values, slopes, strict=True):
+            target += slope * value
+        expansion.rows(groups, block[:, :size])
+        block[:, size] = target
+        norm = float(torch.linalg.vector_norm(block[:, :size])) / n**0.5
+        scale = (norm or 1.0) * n**0.5
+        block /= scale
+        scales.append(scale)
+        start += n
+    return Rows(matrix, scales)
+
+
+def weighted_residual(task: Task, points: list[Tensor], scales: list[float], function: Function) -> float:
+    """Root of the sum of squares of the scaled residuals of `function`; inf where it is not finite."""
+    total = 0.0
+    for term, place, scale in zip(row_terms(task), points, scales, strict=True):
+        value = term.residual.value(place, atom_values(task, term, place, function), [])
+        total += float((value.expand(len(place)) / scale).square().sum())
+    return total**0.5 if np.isfinite(total) else float("inf")
+
+
+def row_terms(task: Task) -> list[Term]:
+    """The terms that need rows."""
+    return [term for term in task.terms if not term.exact]
+
+
+def solve_rows(matrix: Tensor, cut: float = 1e-13) -> Tensor:
+    """Weights `[size]` that minimise |A w - b|, truncated at `cut` times the largest singular value.
+
+    QR of the column-scaled [A b] first; then the SVD of R up to 700 unknowns and pivoted QR above, where the SVD
+    would take most of the time. Never the normal equations, which square the condition number.
+    """
+    size = matrix.shape[1] - 1
+    norms = torch.linalg.vector_norm(matrix[:, :size], dim=0)
+    norms = torch.where(norms > 0, norms, torch.ones_like(norms))
+    matrix[:, :size] /= norms
+    if matrix.shape[0] > size + 1:
+        triangle = torch.geqrf(matrix)[0][:size + 1].triu().numpy()
+    else:
+        triangle = matrix.numpy()
+    left, right = triangle[:, :size], triangle[:, size]
+    if size <= 700:
+        u, s, vt = scipy.linalg.svd(left, full_matrices=False, lapack_driver="gesdd", check_finite=False)
+        keep = s > cut * s[0]
+        weights = vt[keep].T @ ((u[:, keep].T @ right) / s[keep])
+    else:
+        q, r, pivots = scipy.linalg.qr(left, mode="economic", pivoting=True, check_finite=False)
+        diagonal = np.abs(np.diag(r))
+        rank = int((diagonal > cut * diagonal[0]).sum())
+        weights = np.zeros(size)
+        weights[pivots[:rank]] = scipy.linalg.solve_triangular(r[:rank, :rank], q[:, :rank].T @ right,
+                                                               check_finite=False)
+    return torch.as_tensor(weights) / norms
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Residuals of a function on fresh points, per term.
+
+    Attributes:
+        residuals: rms residual, problem units.
+        scales: rms of the summed magnitudes of what the residual is made of.
+    """
+
+    residuals: np.ndarray
+    scales: np.ndarray
+
+    def score(self, scales: np.ndarray | None = None) -> float:
+        """Root of the sum of squares of residual over scale: 0 is perfect, 1 is as bad as a wrong term."""
+        scales = self.scales if scales is None else scales
+        safe = np.where(scales > 0, scales, np.where(self.residuals > 0, self.residuals, 1.0))
+        value = float(np.sqrt(np.sum((self.residuals / safe) ** 2)))
+        return value if np.isfinite(value) else float("inf")
+
+
+def measure(task: Task, points: list[Tensor], function: Function, terms: list[Term] | None = None) -> Measure:
+    """Rms residuals and their scales at the given points.
+
+    A homogeneous condition has no magnitude of its own where it holds; its atoms are measured over the whole domain.
+    """
+    terms = row_terms(task) if terms is None else terms
+    domain = next((p for t, p in zip(terms, points, strict=True) if t.block.kind == "equation"), None)
+    residuals, scales = [], []
+    typical: dict = {}
+    for term, place in zip(terms, points, strict=True):
+        values = atom_values(task, term, place, function)
+        pieces = term.residual.terms(place, values, [])
+        residuals.append(_rms(term.residual.value(place, values, []).expand(len(place))))
+        scale = _rms(pieces.abs().sum(dim=1))
+        if term.block.kind != "equation" and domain is not None:
+            slopes = term.residual.slopes(place, values, [])
+            wanted = [(task.field_index(a), a.orders) for a in term.part.atoms]
+            fresh = [w for w in wanted if w not in typical]
+            typical.update(zip(fresh, (_rms(v) for v in function(domain, fresh)), strict=True))
+            scale = max(scale, sum(_rms(s) * typical[w] for s, w in zip(slopes, wanted, strict=True)))
+        scales.append(scale)
+    return Measure(np.array(residuals), np.array(scales))
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.double().square().mean().sqrt())
+
+
+def distance(task: Task, points: Tensor, one: Function, other: Function) -> list[float]:
+    """Relative L2 distance per field at `points`; a field fixed only up to a constant is compared up to it."""
+    zero = (0,) * task.dimension
+    wanted = [(f, zero) for f in range(len(task.problem.fields))]
+    result = []
+    for f, (a, b) in enumerate(zip(one(points, wanted), other(points, wanted), strict=True)):
+        if f in floating_fields(task):
+            a, b = a - a.mean(), b - b.mean()
+        size = float(torch.linalg.vector_norm(a))
+        gap = float(torch.linalg.vector_norm(a - b))
+        result.append(gap / size if size > 0 else (0.0 if gap == 0 else float("inf")))
+    return result
+
+
+def floating_fields(task: Task) -> set[int]:
+    """Fields that appear nowhere undifferentiated, so that a constant may be added to them."""
+    fixed = {task.field_index(a) for term in task.terms if not term.exact for a in term.part.atoms if a.order == 0}
+    return set(range(len(task.problem.fields))) - fixed
