@@ -89,7 +89,7 @@ def show(source: Source, settings: Settings = None, points: Points = None) -> No
         for line in _statements(problem):
             typer.echo(line)
         _heading("LaTeX")
-        typer.echo(problem._repr_latex_().strip())
+        typer.echo(_latex(problem))
         _heading("Check")
         findings = problem.check()
         typer.echo(str(findings))
@@ -243,6 +243,12 @@ def _written(statement: Any, problem: Problem) -> str:
     else:
         text = written(equation, problem.fields)
     return text if place is None else f"{text}   on {place}"
+
+
+def _latex(problem: Problem) -> str:
+    """The formula to paste between the dollars of a paper, one statement a line."""
+    text = problem._repr_latex_().strip("$ ").removeprefix(r"\displaystyle").strip()
+    return text.replace(r" \\ ", " \\\\\n")
 
 
 def _short(value: Any) -> str:

@@ -97,4 +97,5 @@ def test_every_command_and_option_is_on_its_page():
 
 def test_versions_agree():
     (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), flags=re.M)
+    assert version == pinnflow.__version__
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()

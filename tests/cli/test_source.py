@@ -151,7 +151,7 @@ def test_file_that_ends_itself_is_told(write):
 
 def test_wrong_declaration_is_told_with_its_line_and_without_traceback(write):
     message = refused(write("beam.py", "p = Problem([Eq(u.diff(x), 0)], {x: (0, 1)}, [u.subs(x, 0) == 0])"))
-    assert message.startswith("beam.py, line 11:\n")
+    assert message.startswith("beam.py, line 10:\n")
     assert "Traceback" not in message
 
 
