@@ -1,8 +1,9 @@
 """What a running fit shows: a live line on a terminal, facts to a callable, or nothing.
 
 Methods call `report(stage, **facts)` and know nothing of terminals; `make_progress` decides once where the facts go.
-Facts that the line knows: `fraction` (0 to 1), `score` (the number that is being made small), `unknowns`
-(`{Symbol: value}`), `elapsed` (seconds) and `message`; others go to a callable only.
+Facts that the line knows: `fraction` (0 to 1), `score` (the residual that is being made small), `estimate` (of the
+error), `unknowns` (`{Symbol: value}` of coefficients, or how many numbers are solved for) and `message`; others go to a
+callable only.
 """
 
 from __future__ import annotations
@@ -141,8 +142,13 @@ def _describe(facts: Mapping[str, Any]) -> list[str]:
         parts.append(f"{100 * min(max(float(facts['fraction']), 0.0), 1.0):.0f} %")
     if facts.get("score") is not None:
         parts.append(f"residual {_number(facts['score'], 2)}")
-    for name, value in (facts.get("unknowns") or {}).items():
-        parts.append(f"{name} = {_number(value, 5)}")
+    if facts.get("estimate") is not None:
+        parts.append(f"error {_number(facts['estimate'], 2)}")
+    unknowns = facts.get("unknowns")
+    if isinstance(unknowns, Mapping):
+        parts += [f"{name} = {_number(value, 5)}" for name, value in unknowns.items()]
+    elif unknowns is not None:
+        parts.append(f"{unknowns} unknowns")
     if facts.get("message"):
         parts.append(" ".join(str(facts["message"]).split()))
     return parts

@@ -85,6 +85,15 @@ def test_true_writes_plain_lines_without_control_characters():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_unknowns_are_coefficients_by_name_or_a_number_of_them():
+    stream = io.StringIO()
+    with make_progress(True, stream) as report:
+        report("growth", unknowns=300, estimate=2e-9)
+        report("inverse", unknowns={"nu": 0.123456789})
+    first, second = stream.getvalue().splitlines()
+    assert "error 2e-09 · 300 unknowns" in first and "nu = 0.12346" in second
+
+
 def test_callable_gets_each_report_as_one_dict():
     seen = []
     report = make_progress(seen.append)
