@@ -3,16 +3,25 @@
 A statement `Eq(left, right)` becomes a `Block`: the expression `left - right` in which every value of a field or of a
 derivative is an `Atom`, together with the axes it is sampled on (free) and the axes it is pinned on. The kind of a
 statement (initial, boundary, periodic, point ...) follows from its pins and is never typed by the user.
+
+`structure.py` asks questions of whole problems in this form; `problem.py` builds it and turns `UnsupportedTerm` into
+messages.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import sympy
 from sympy import Derivative, Expr, Subs, Symbol
 from sympy.core.function import AppliedUndef
+
+from pinnflow.declare.symbols import Component, PinnedVector, VectorCoordinate, components_of
+
+# A pin this close to an end of the domain, relative to its length, means the end: 3.14159 means pi.
+SNAP = 1e-5
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,8 @@ class Part:
         terms: its summands, the magnitudes a residual is compared with.
         atoms: all atoms of the expression, sorted by name.
         free: the columns it is sampled on.
-        pins: `{column: value}` of the points; an atom with pins of its own overrides them.
+        pins: `{column: value}` of all other columns; an atom with pins of its own overrides them. A column on which
+            nothing depends is pinned at the low end of the domain.
     """
 
     expression: Expr
@@ -59,6 +69,9 @@ class Part:
     free: tuple[Expr, ...]
     pins: dict[Expr, Expr] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        return hash((self.expression, self.free, tuple(self.pins.items())))
+
 
 @dataclass(frozen=True)
 class Block:
@@ -66,9 +79,13 @@ class Block:
 
     Attributes:
         name: `equation 1`, `condition 2`, `observation 1`, or the name the user gave.
-        kind: `equation`, `initial`, `boundary`, `periodic`, `point`, `nonlocal` or `observation`.
+        kind: `equation`, `initial` (time pinned at its low end), `final` (time pinned later), `boundary` (one spatial
+            axis pinned at an end), `periodic`, `point` (several spatial axes pinned, or one inside the domain),
+            `nonlocal` (several places related) or `observation`.
         statement: what the user wrote, for messages.
         weight: weight in a training loss; 1 unless the user said otherwise.
+        data: of an observation: `(points [n, columns], values [n], noise or None)` as float64 arrays; its part holds
+            the observed expression, and the residual is expression minus value.
     """
 
     name: str
@@ -76,143 +93,401 @@ class Block:
     statement: object
     parts: tuple[Part, ...]
     weight: float = 1.0
+    data: tuple | None = field(default=None, compare=False)
+
+
+class UnsupportedTerm(ValueError):
+    """A sub-expression that no residual can be made of; `problem.py` turns it into a `DeclarationError`.
+
+    Attributes:
+        term: the sub-expression.
+        reason: what is wrong with it.
+        remedy: what to write instead.
+        code: name of the kind of mistake.
+        unsupported: meaningful, but not solved by this release.
+    """
+
+    def __init__(self, term, reason, remedy="", code="term", unsupported=False):
+        super().__init__(reason)
+        self.term, self.reason, self.remedy, self.code, self.unsupported = term, reason, remedy, code, unsupported
 
 
 class Normaliser:
     """Rewrites expressions in fields into expressions in atoms.
 
     sympy writes the same pinned derivative in several ways: `u(0, x)`, `Subs(Derivative(u(t, x), t), t, 0)`, the mixed
-    `Subs(Derivative(u(x, 0), (x, 2)), x, 1)`. All become one `Atom`.
+    `Subs(Derivative(u(x, 0), (x, 2)), x, 1)`. All become one `Atom`. Derivatives of products that sympy left
+    unevaluated and vector operators are expanded on the way.
+
+    Args:
+        columns: scalar columns of the points.
+        fields: the declared fields.
+        domain: `{column: (low, high)}`; pins next to an end become that end. Without it pins stay as written.
+
+    Attributes:
+        atoms: `{symbol: Atom}` of everything met so far.
+        snapped: `{(column, value as written): end}` for pins that were moved by more than rounding.
+        outside: `[(column, value)]` of pins outside the domain.
     """
 
-    def __init__(self, columns: tuple[Expr, ...], fields: tuple[AppliedUndef, ...]):
-        self.columns = columns
+    def __init__(
+        self,
+        columns: Sequence[Expr],
+        fields: Sequence[AppliedUndef],
+        domain: Mapping[Expr, tuple[Expr, Expr]] | None = None,
+    ):
+        self.columns = tuple(columns)
         self.fields = {f.func: f for f in fields}
+        self.domain = domain or {}
         self.atoms: dict[Symbol, Atom] = {}
+        self.snapped: dict[tuple[Expr, Expr], Expr] = {}
+        self.outside: list[tuple[Expr, Expr]] = []
+        self._place = {column: i for i, column in enumerate(self.columns)}
+        self._axes = {column: getattr(column, "axis", column) for column in self.columns}
 
-    def __call__(self, expression: Expr, pins: dict[Expr, Expr] | None = None) -> Expr:
-        """`expression` with an atom symbol for every field value; `pins` are substituted everywhere."""
-        return self._walk(sympy.sympify(expression).doit(deep=True), dict(pins or {}))
+    def __call__(self, expression: Expr, pins: Mapping[Expr, Expr] | None = None) -> Expr:
+        """`expression` with an atom symbol for every field value; `pins` are substituted everywhere.
 
-    def _walk(self, node, pins):
-        if isinstance(node, AppliedUndef) and node.func in self.fields:
-            return self._atom(node, (), pins)
+        Raises:
+            UnsupportedTerm: a sub-expression has no meaning as a residual.
+        """
+        env = {column: self._number(column, value) for column, value in (pins or {}).items()}
+        return self._walk(sympy.sympify(expression), env)
+
+    def _walk(self, node, env):
+        if isinstance(node, Symbol):
+            return env.get(node, node)
+        if not node.args:
+            if isinstance(node, sympy.core.numbers.ImaginaryUnit):
+                raise UnsupportedTerm(
+                    node,
+                    "the imaginary unit `I` stands here, and fields are real",
+                    "Write the real and the imaginary part as two fields with one equation each.",
+                    "imaginary",
+                )
+            return node
+        if isinstance(node, AppliedUndef):
+            return self._atom(node, (), env)
         if isinstance(node, Derivative):
-            inner, variables = node.expr, node.variables
-            while isinstance(inner, Derivative):
-                inner, variables = inner.expr, inner.variables + variables
-            if isinstance(inner, AppliedUndef) and inner.func in self.fields:
-                return self._atom(inner, variables, pins)
+            return self._derivative(node, env)
+        if isinstance(node, Subs):
+            inner = dict(env)
+            for variable, point in zip(node.variables, node.point, strict=True):
+                inner[variable] = self._walk(point, env)
+            return self._walk(node.expr, inner)
+        if getattr(node, "is_field_operator", False):
+            return self._walk(node.doit(), env)
+        if isinstance(node, sympy.Integral):
+            raise UnsupportedTerm(
+                node,
+                "integrals are not solved by this release",
+                "Add a field for the integral: its derivative is the integrand, its value at the lower end is 0.",
+                "integral",
+                unsupported=True,
+            )
+        if isinstance(node, (sympy.re, sympy.conjugate)) and node.args[0].has(AppliedUndef, Derivative):
+            return self._walk(node.args[0], env)  # fields are real
+        if isinstance(node, sympy.im) and node.args[0].has(AppliedUndef, Derivative):
+            return sympy.S.Zero
+        rank = getattr(node, "rank", 0)
+        if rank:
+            raise UnsupportedTerm(
+                node,
+                f"{_rank_name(rank)} stands where a scalar is needed",
+                "Write one equation per component, or make a scalar of it with `div`, `dot` or `norm_squared`.",
+                "rank",
+            )
+        walked = [self._walk(argument, env) for argument in node.args]
+        return node if all(a is b for a, b in zip(walked, node.args, strict=True)) else node.func(*walked)
+
+    def _derivative(self, node, env):
+        inner, counts = node.expr, node.variable_count
+        while isinstance(inner, Derivative):
+            inner, counts = inner.expr, (*inner.variable_count, *counts)
+        if isinstance(inner, (sympy.re, sympy.conjugate)):
+            return self._walk(Derivative(inner.args[0], *counts), env)
+        if isinstance(inner, sympy.im):
+            return sympy.S.Zero
+        if not all(n.is_Integer for _, n in counts):
+            raise UnsupportedTerm(
+                node, "the order of differentiation is not a number", "Write an integer order.", "order"
+            )
+        for variable, _ in counts:
+            if isinstance(variable, VectorCoordinate):
+                raise UnsupportedTerm(
+                    node,
+                    f"`{variable}` is a vector, so the derivative by it is no scalar",
+                    f"Write `{variable}[0]` for one component, or `grad`, `div`, `laplacian` for all.",
+                    "rank",
+                )
+        if isinstance(inner, AppliedUndef):
+            if inner.func in self.fields and all(self._is_argument(v, inner) for v, _ in counts):
+                return self._atom(inner, counts, env)
             done = node.doit()
             if done != node:
-                return self._walk(done, pins)
-            raise UnsupportedTerm(node, "only derivatives of declared fields can be taken")
-        if isinstance(node, Subs):
-            inner_pins = dict(pins)
-            for variable, point in zip(node.variables, node.point, strict=True):
-                inner_pins[variable] = point.subs(pins) if pins else point
-            return self._walk(node.expr, inner_pins)
-        if node in pins:
-            return pins[node]
-        if not node.args:
-            return node
-        return node.func(*(self._walk(argument, pins) for argument in node.args))
+                return self._walk(done, env)
+            raise UnsupportedTerm(node, *self._why_no_argument(inner, counts))
+        done = Derivative(inner, *counts).doit()
+        if isinstance(done, Derivative):
+            raise UnsupportedTerm(
+                node,
+                f"`{inner}` cannot be differentiated by rule",
+                "Write the derivative in fields and elementary functions.",
+            )
+        return self._walk(done, env)
 
-    def _atom(self, call, variables, pins):
-        declared = self.fields[call.func]
+    def _is_argument(self, variable, call):
+        return variable in call.args or (
+            (isinstance(variable, Component)
+            and any(variable in components_of(a) for a in call.args))
+            or any(isinstance(a, PinnedVector) and variable in a.components for a in call.args)
+        )
+
+    def _why_no_argument(self, call, counts):
+        declared = self.fields.get(call.func)
+        if declared is None:
+            return _not_a_field(call)
+        wrong = next(v for v, _ in counts if not self._is_argument(v, call))
+        return (
+            f"`{call}` is differentiated by `{wrong}`, which is none of its arguments",
+            f"Differentiate `{declared}` and substitute then: `{declared}.diff(...).subs(...)`.",
+            "argument",
+        )
+
+    def _atom(self, call, counts, env):
+        declared = self.fields.get(call.func)
+        if declared is None:
+            raise UnsupportedTerm(call, *_not_a_field(call))
+        if len(declared.args) != len(call.args):
+            raise UnsupportedTerm(
+                call,
+                f"`{call}` has {len(call.args)} arguments, but `{declared}` has {len(declared.args)}",
+                f"Write `{declared}` everywhere.",
+                "signature",
+            )
         orders = [0] * len(self.columns)
-        here = {}
+        pins = {}
+        # sympy's argument at each place; inside a `Subs` it may be a bound variable instead of the axis itself.
         for axis, argument in zip(declared.args, call.args, strict=True):
-            # Inside a `Subs` the argument may be the bound variable instead of the axis itself.
-            names = {argument, axis} if argument == axis or argument in pins else {argument}
-            target = pins.get(argument, argument)
-            count = sum(1 for v in variables if v in names)
-            for column in self._columns_of(axis):
-                direct = sum(1 for v in variables if v == column)
-                orders[self.columns.index(column)] += max(count, direct)
+            if isinstance(axis, VectorCoordinate):
+                self._vector_argument(call, axis, argument, counts, env, orders, pins)
+                continue
+            for variable, n in counts:
+                if variable == argument:
+                    orders[self._place[axis]] += int(n)
+            target = argument.xreplace(env) if env else argument
             if target != axis:
-                if not sympy.sympify(target).is_number:
-                    raise UnsupportedTerm(call, f"the argument `{argument}` is neither `{axis}` nor a number")
-                here[axis] = target
-        atom = Atom(declared, tuple(orders), tuple(sorted(here.items(), key=lambda item: str(item[0]))))
+                pins[axis] = self._pin(call, declared, axis, target)
+        atom = Atom(declared, tuple(orders), tuple(sorted(pins.items(), key=lambda pin: self._place[pin[0]])))
         self.atoms[atom.symbol] = atom
         return atom.symbol
 
-    def _columns_of(self, axis):
-        components = getattr(axis, "components", None)
-        return components if components is not None else (axis,)
+    def _vector_argument(self, call, axis, argument, counts, env, orders, pins):
+        if not (argument == axis or (isinstance(argument, PinnedVector) and argument.axis == axis)):
+            raise UnsupportedTerm(
+                call,
+                f"the argument `{argument}` is not the vector coordinate `{axis}`",
+                f"Write `{axis}` and pin components by `.subs({axis}[0], value)`.",
+                "argument",
+            )
+        for variable, n in counts:
+            if variable in argument.components:
+                orders[self._place[variable]] += int(n)
+        touched = argument.replaced if isinstance(argument, PinnedVector) else {}
+        for component in axis.components if (touched or env) else ():
+            target = touched.get(component, component).xreplace(env)
+            if target != component:
+                pins[component] = self._pin(call, self.fields[call.func], component, target)
+
+    def _pin(self, call, declared, axis, target):
+        if target.is_number:
+            return self._number(axis, target)
+        coordinates = set(self._axes.values())
+        if target in coordinates and set(call.args) == set(declared.args):
+            raise UnsupportedTerm(
+                call,
+                f"`{call}` has its arguments in another order than `{declared}`",
+                f"Write `{declared}` everywhere.",
+                "signature",
+            )
+        if target.free_symbols & {axis}:
+            raise UnsupportedTerm(
+                call,
+                f"`{call}` is taken at `{target}` instead of `{axis}`; delayed, scaled and reflected arguments are not "
+                "solved by this release",
+                f"Write `{declared}`, or add a field for the function at `{target}`.",
+                "argument",
+                unsupported=True,
+            )
+        raise UnsupportedTerm(
+            call,
+            f"the argument `{target}` of `{call}` is neither `{axis}` nor a number",
+            f"Write `{declared}`, or pin `{axis}` by a number: `.subs({axis}, value)`.",
+            "argument",
+        )
+
+    def _number(self, column, value):
+        number, end, moved = snap(value, self.domain.get(column))
+        if moved:
+            self.snapped[column, sympy.sympify(value)] = number
+        if not end and column in self.domain and self._is_outside(column, number):
+            self.outside.append((column, number))
+        return number
+
+    def _is_outside(self, column, number):
+        low, high = self.domain[column]
+        return bool(number < low) or bool(number > high)
 
 
-class UnsupportedTerm(ValueError):
-    """A sub-expression that no residual can be made of; `problem.py` turns it into a `DeclarationError`."""
+def snap(value: object, ends: tuple[Expr, Expr] | None = None) -> tuple[Expr, bool, bool]:
+    """The number a pin means: `(number, it is an end, it was moved by more than rounding)`.
 
-    def __init__(self, term, reason):
-        super().__init__(reason)
-        self.term, self.reason = term, reason
+    Args:
+        value: a number of any kind; short decimal floats become the rational that was written.
+        ends: `(low, high)` of the axis; a value within `SNAP` of the length from one of them means it.
+
+    Raises:
+        UnsupportedTerm: the value is no finite real number.
+    """
+    number = sympy.sympify(value)
+    if isinstance(number, sympy.Float):
+        rational = sympy.Rational(repr(float(number)))
+        number = rational if rational.q <= 10**6 else number
+    if not number.is_number or number.is_extended_real is False or number.is_finite is False:
+        raise UnsupportedTerm(
+            number, f"`{number}` is no finite real number", "Pin a coordinate by a number in its domain.", "pin"
+        )
+    if ends is None:
+        return number, False, False
+    for end in ends:
+        if number == end:
+            return end, True, False
+    low, high = (float(end) for end in ends)
+    here = float(number)
+    for end, place in zip(ends, (low, high), strict=True):
+        distance = abs(here - place)
+        if distance <= SNAP * (high - low):
+            return end, True, distance > 1e-12 * max(abs(place), high - low)
+    return number, False, False
 
 
-def make_part(residual: Expr, columns, fields, pins=None, parameters=frozenset()) -> Part:
-    """The part for `residual == 0`, with `pins` substituted; the common pins of its atoms become the part's pins."""
-    normaliser = Normaliser(tuple(columns), tuple(fields))
+def make_part(
+    residual: Expr,
+    columns: Sequence[Expr],
+    fields: Sequence[AppliedUndef],
+    pins: Mapping[Expr, Expr] | None = None,
+    domain: Mapping[Expr, tuple[Expr, Expr]] | None = None,
+    normaliser: Normaliser | None = None,
+) -> Part:
+    """The part for `residual == 0`, with `pins` substituted.
+
+    Args:
+        residual: expression in fields.
+        columns: the scalar columns.
+        fields: the declared fields.
+        pins: `{column: number}` substituted everywhere, also in the data.
+        domain: `{column: (low, high)}`: pins are snapped to the ends, and unused columns pinned at the low end.
+        normaliser: one to use instead of a fresh one, so that its records can be read afterwards.
+
+    Raises:
+        UnsupportedTerm: a sub-expression has no meaning as a residual.
+    """
+    columns, domain = tuple(columns), domain or {}
+    normaliser = normaliser or Normaliser(columns, fields, domain)
     expression = normaliser(residual, pins)
-    atoms = tuple(normaliser.atoms[s] for s in sorted(normaliser.atoms, key=str) if expression.has(s))
-    fixed = dict(pins or {})
-    for atom in atoms:
-        for column, value in atom.pins:
-            fixed.setdefault(column, value)
-    # An axis is free when some atom or coefficient still varies along it.
     used = expression.free_symbols
-    varying = {c for c in columns if c in used}
+    atoms = tuple(sorted((normaliser.atoms[s] for s in used if s in normaliser.atoms), key=lambda a: a.symbol.name))
+    # A column is free when a coefficient or some atom still varies along it; the others are pinned where the atoms are.
+    varying, places = {c for c in columns if c in used}, {}
     for atom in atoms:
-        varying |= {c for c in columns if _axis_of(c) in atom.field.args} - {c for c, _ in atom.pins}
-    free = tuple(c for c in columns if c in varying and c not in fixed) if fixed else tuple(columns)
+        own = dict(atom.pins)
+        for axis in atom.field.args:
+            for column in components_of(axis):
+                if column in own:
+                    places.setdefault(column, own[column])
+                else:
+                    varying.add(column)
+    free = tuple(c for c in columns if c in varying)
+    given = {c: normaliser._number(c, v) for c, v in (pins or {}).items()}
+    fixed = {}
     for column in columns:
-        # A column that nothing depends on is pinned somewhere; any place serves.
-        if column not in free and column not in fixed and fixed:
-            fixed[column] = None
-    terms = tuple(sympy.Add.make_args(sympy.expand(expression, deep=False)))
-    return Part(expression, terms, atoms, free, fixed)
+        if column not in varying:
+            low = domain[column][0] if column in domain else sympy.S.Zero
+            fixed[column] = places.get(column, given.get(column, low))
+    return Part(expression, summands(expression), atoms, free, fixed)
 
 
-def _axis_of(column):
-    return getattr(column, "axis", column)
+def summands(expression: Expr) -> tuple[Expr, ...]:
+    """The terms of a residual: its summands after multiplying out the outermost products."""
+    return tuple(sympy.Add.make_args(sympy.expand(expression, deep=False)))
 
 
-def kind_of(part: Part, time) -> str:
-    """What a condition is, from its pins: several ends of one axis make it periodic or nonlocal."""
-    places = {atom.pins for atom in part.atoms}
-    if len(places) > 1:
-        return "periodic" if periodic_axis(part) is not None else "nonlocal"
-    pinned = set(part.pins)
-    if not part.free:
-        return "point" if len(pinned) > 1 else ("initial" if time in pinned else "boundary")
-    if time in pinned:
-        return "initial"
-    return "boundary"
+def kind_of(part: Part, time: Symbol | None, domain: Mapping[Expr, tuple[Expr, Expr]] | None = None) -> str:
+    """What a condition is, from the places of its atoms; see `Block.kind`."""
+    axes = {column for atom in part.atoms for column, _ in atom.pins}
+    for column in axes:
+        where = {dict(a.pins).get(column) for a in part.atoms if getattr(column, "axis", column) in a.field.args}
+        if len(where) > 1:
+            return "periodic" if periodic_axis(part, domain) is not None else "nonlocal"
+    if time in axes:
+        later = domain and time in domain and part.pins[time] != domain[time][0]
+        return "final" if later else "initial"
+    if len(axes) == 1:
+        (axis,) = axes
+        inside = domain and axis in domain and part.pins[axis] not in domain[axis]
+        return "point" if inside else "boundary"
+    return "point" if axes else "equation"
 
 
-def periodic_axis(part: Part):
-    """The axis along which `part` says that a value or derivative is the same at both places, else None."""
+def periodic_axis(part: Part, domain: Mapping[Expr, tuple[Expr, Expr]] | None = None) -> Expr | None:
+    """The axis along which `part` says that a value or derivative is the same at both ends, else None."""
     if len(part.atoms) != 2:
         return None
     first, second = part.atoms
     if first.field != second.field or first.orders != second.orders:
         return None
-    if sympy.expand(part.expression - (first.symbol - second.symbol)) != 0 and \
-            sympy.expand(part.expression + (first.symbol - second.symbol)) != 0:
+    if not proportional(part.expression, first.symbol - second.symbol):
         return None
     a, b = dict(first.pins), dict(second.pins)
-    if set(a) != set(b):
+    different = [axis for axis in a if a[axis] != b.get(axis)]
+    if set(a) != set(b) or len(a) != 1 or len(different) != 1:
         return None
-    different = [axis for axis in a if a[axis] != b[axis]]
-    return different[0] if len(different) == 1 and len(a) == 1 else None
+    (axis,) = different
+    if domain and axis in domain and {a[axis], b[axis]} != set(domain[axis]):
+        return None
+    return axis
 
 
-def is_linear(part: Part, unknowns=()) -> bool:
+def proportional(expression: Expr, other: Expr) -> bool:
+    """Whether `expression` is a nonzero number times `other`, for expressions linear in the same symbols."""
+    expression, other = sympy.expand(expression), sympy.expand(other)
+    symbol = min(other.free_symbols, key=str)
+    factor = expression.coeff(symbol) / other.coeff(symbol)
+    return bool(factor.is_number and factor != 0 and sympy.expand(expression - factor * other) == 0)
+
+
+def is_linear(part: Part, unknowns: Sequence[Symbol] = ()) -> bool:
     """Whether the expression is affine in its atoms (and, jointly with them, in the unknown coefficients)."""
-    symbols = [a.symbol for a in part.atoms] + list(unknowns)
-    for s in symbols:
-        slope = sympy.diff(part.expression, s)
-        if any(slope.has(other) for other in symbols) and sympy.expand(slope).free_symbols & set(symbols):
+    return is_affine(part.expression, [*(a.symbol for a in part.atoms), *unknowns])
+
+
+def is_affine(expression: Expr, symbols: Sequence[Symbol]) -> bool:
+    """Whether all second derivatives by `symbols` vanish."""
+    wanted = set(symbols)
+    for symbol in wanted & expression.free_symbols:
+        slope = sympy.diff(expression, symbol)
+        if slope.free_symbols & wanted and sympy.expand(slope).free_symbols & wanted:
             return False
     return True
+
+
+def _not_a_field(call):
+    return (
+        f"`{call}` is a function of something else than the coordinates, so it is no field",
+        "Write a function known to sympy, or an unknown function of coordinates.",
+        "function",
+    )
+
+
+def _rank_name(rank):
+    return {1: "a vector", 2: "a matrix"}.get(rank, f"a tensor of rank {rank}")
