@@ -28,6 +28,9 @@ default_role = "code"  # docstrings put code in single backticks
 def from_markdown(app, what, name, obj, options, lines):
     """Rewrites the Markdown of a docstring that reStructuredText reads differently: maths and fenced code."""
     text = "\n".join(lines)
+    parts = re.split(r"(```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`)", text, flags=re.S)
+    parts[::2] = [words.replace("|", "\\|") for words in parts[::2]]  # |h| is no substitution
+    text = "".join(parts)
     text = re.sub(r"^( *)```(\w*)\n(.*?)^ *```$", _code, text, flags=re.M | re.S)
     text = re.sub(r"^( *)\$\$(.+?)\$\$", _display, text, flags=re.M | re.S)
     text = re.sub(r"(?<![\\$\w])\$([^$\n]+?)\$(?!\d)", r":math:`\1`", text)
