@@ -12,7 +12,9 @@ the types listed here are read: nothing in a file is evaluated, imported or call
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import importlib.util
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,10 +37,10 @@ NODES: dict[str, Any] = {kind.__name__: kind for kind in (
     sympy.Abs, sympy.sign, sympy.Min, sympy.Max, sympy.floor, sympy.ceiling, sympy.frac,
     sympy.re, sympy.im, sympy.arg, sympy.conjugate, sympy.Heaviside, sympy.DiracDelta, sympy.SingularityFunction,
     sympy.erf, sympy.erfc, sympy.erfi, sympy.erfinv, sympy.erfcinv, sympy.erf2, sympy.expint, sympy.Ei, sympy.Si,
-    sympy.Ci, sympy.Shi, sympy.Chi, sympy.li, sympy.fresnels, sympy.fresnelc, sympy.gamma, sympy.loggamma, sympy.digamma,
-    sympy.polygamma, sympy.lowergamma, sympy.uppergamma, sympy.beta, sympy.zeta, sympy.LambertW, sympy.factorial,
-    sympy.binomial, sympy.besselj, sympy.bessely, sympy.besseli, sympy.besselk, sympy.hankel1, sympy.hankel2,
-    sympy.jn, sympy.yn, sympy.airyai, sympy.airybi, sympy.airyaiprime, sympy.airybiprime,
+    sympy.Ci, sympy.Shi, sympy.Chi, sympy.li, sympy.fresnels, sympy.fresnelc, sympy.gamma, sympy.loggamma,
+    sympy.digamma, sympy.polygamma, sympy.lowergamma, sympy.uppergamma, sympy.beta, sympy.zeta, sympy.LambertW,
+    sympy.factorial, sympy.binomial, sympy.besselj, sympy.bessely, sympy.besseli, sympy.besselk, sympy.hankel1,
+    sympy.hankel2, sympy.jn, sympy.yn, sympy.airyai, sympy.airybi, sympy.airyaiprime, sympy.airybiprime,
     sympy.elliptic_k, sympy.elliptic_e, sympy.elliptic_f, sympy.hyper, sympy.legendre, sympy.assoc_legendre,
     sympy.chebyshevt, sympy.chebyshevu, sympy.hermite, sympy.laguerre, sympy.assoc_laguerre, sympy.jacobi,
     sympy.gegenbauer, sympy.Ynm, sympy.KroneckerDelta,
@@ -52,14 +54,17 @@ CONSTANTS: dict[str, Any] = {
 
 # Enough to tell symbols apart in a few words; anything else is written with all of its assumptions.
 _USUAL = ({}, {"real": True}, {"positive": True}, {"nonnegative": True}, {"negative": True}, {"integer": True},
-          {"integer": True, "positive": True}, {"integer": True, "nonnegative": True}, {"complex": True},
-          {"commutative": True, "nonzero": True}, {"real": True, "nonzero": True})  # fmt: skip
+          {"integer": True, "positive": True}, {"integer": True, "nonnegative": True}, {"complex": True})  # fmt: skip
 
 # A power of numbers is computed when it is read; larger exponents would be computed digit by digit.
 LARGEST_EXPONENT = 10_000
 
 # The arguments of `Problem` in its own order; a file holds all of them.
 ARGUMENTS = ("equations", "domain", "conditions", "where", "unknowns", "observations", "time", "exact", "name")
+
+
+# What may stand in a declaration beside sympy expressions.
+RECORDS = frozenset({"Ball", "Bounds", "Condition", "Gaussian", "Observations", "Points"})
 
 
 def encode_problem(problem: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -100,9 +105,13 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         name = str(len(arrays))
         arrays[name] = value
         return {"array": name}
-    if dataclasses.is_dataclass(value) and type(value).__name__ in _records():
-        stored = {f.name: encode(getattr(value, f.name), arrays) for f in dataclasses.fields(value) if f.init}
-        return {"record": type(value).__name__, **stored}
+    name = type(value).__name__
+    if _records().get(name) is type(value):
+        # Their attributes are called like the arguments that made them.
+        return {
+            "record": name,
+            **{n: encode(getattr(value, n), arrays) for n in inspect.signature(type(value)).parameters},
+        }
     raise NotYet(
         f"`{value!r}` is of type `{type(value).__name__}`, which files cannot hold. "
         "Write it as a sympy expression or a numpy array."
@@ -183,6 +192,8 @@ def _decode_node(data):
     if head == "Float":
         sign, mantissa, exponent, precision = rest
         number = int(mantissa, 16)
+        if number == 0:  # the constructor makes the integer 0 of an empty mantissa
+            return sympy.Float(0, precision=int(precision))
         return sympy.Float((int(sign), number, int(exponent), number.bit_length()), precision=int(precision))
     if head == "Symbol":
         return sympy.Symbol(str(rest[0]), **_some(rest[1]))
@@ -217,32 +228,30 @@ def _some(assumptions):
     return {str(k): bool(v) for k, v in sorted(assumptions.items()) if v is not None}
 
 
+@functools.cache
 def _own_nodes():
-    """The unevaluated operators of pinnflow by class name."""
-    try:
-        from pinnflow.declare import operators
-    except ImportError:
-        return {}
+    """The nodes that pinnflow adds to sympy by class name: vector operators, pinned vectors, regions."""
     return {
         name: kind
-        for name, kind in vars(operators).items()
-        if isinstance(kind, type) and issubclass(kind, sympy.Basic) and kind.__module__ == operators.__name__
+        for module in _declare_modules()
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, sympy.Basic) and kind.__module__ == module.__name__
     }
 
 
+@functools.cache
 def _records():
-    """The dataclasses that may stand in a declaration beside sympy expressions, by class name."""
-    import pinnflow.declare.problem as gate
+    """The classes of `RECORDS` by name."""
+    return {
+        name: kind
+        for module in _declare_modules()
+        for name, kind in vars(module).items()
+        if name in RECORDS and isinstance(kind, type) and kind.__module__ == module.__name__
+    }
 
-    found = {}
-    for name in ("Ball", "Bounds", "Condition", "Gaussian", "Observations", "Points"):
-        kind = getattr(gate, name, None)
-        if kind is None:
-            try:
-                import pinnflow.declare.domain as regions
-            except ImportError:
-                continue
-            kind = getattr(regions, name, None)
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            found[name] = kind
-    return found
+
+def _declare_modules():
+    for name in ("symbols", "operators", "domain", "statements", "problem"):
+        # Looked up by name: which of these files holds a class is no concern of the format's.
+        if importlib.util.find_spec(f"pinnflow.declare.{name}") is not None:
+            yield importlib.import_module(f"pinnflow.declare.{name}")

@@ -104,7 +104,7 @@ def make_acoustics():
 def make_plate():
     """Heat in the unit square: two axes and time."""
     u = Function("u")(T, X, Y)
-    exact = exp(-pi**2 * T / 4) * sin(pi * X) * sin(2 * pi * Y)
+    exact = exp(-(pi**2) * T / 4) * sin(pi * X) * sin(2 * pi * Y)
     faces = [Eq(u.subs(axis, end), 0) for axis in (X, Y) for end in (0, 1)]
     return Problem(
         [Eq(u.diff(T), (u.diff(X, 2) + u.diff(Y, 2)) / 20)],
