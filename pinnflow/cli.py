@@ -132,10 +132,10 @@ def solve(
             method=method, tolerance=tolerance, time_limit=time_limit, points=points, device=device, seed=seed
         )
         elapsed = time.perf_counter() - started
-        written = [solution.save(output / f"{name}.h5")]  # first: what is saved survives all that follows
+        written = [str(solution.save(output / f"{name}.h5"))]  # first: what is saved survives all that follows
         typer.echo(report(solution, elapsed))
         written += _picture(solution, output / f"{name}.png")
-        _fact("wrote", ", ".join(map(str, written)))
+        _fact("wrote", ", ".join(written))
         if tolerance is not None and not solution.error_estimate <= tolerance:
             _complain(f"The estimate {solution.error_estimate:.2g} is above the tolerance {tolerance:g}.")
             raise typer.Exit(NOT_SOLVED)
@@ -272,11 +272,11 @@ def _make_directory(path: Path) -> None:
         _refuse(f"Nothing can be written to the directory `{path}`.")
 
 
-def _picture(solution: Solution, path: Path) -> list[Path]:
+def _picture(solution: Solution, path: Path) -> list[str]:
     """The picture's path; a solution that no picture shows is still solved and saved."""
     try:
         solution.plot(path)
     except NotYet as error:
         _fact("no picture", str(error))
         return []
-    return [path]
+    return [str(path)]

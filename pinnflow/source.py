@@ -96,12 +96,13 @@ def _run(path: Path) -> ModuleType:
     name = f"pinnflow_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # the suffix is .py
+    execute = spec.loader.exec_module
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     sys.path.insert(0, str(path.resolve().parent))  # the file's neighbours, as when Python runs it
     write_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        _in_words(lambda: spec.loader.exec_module(module), str(path), path)
+        _in_words(lambda: execute(module), str(path), path)
     finally:
         sys.dont_write_bytecode = write_bytecode
     return module

@@ -78,7 +78,7 @@ class PlainLines(Progress):
     def __init__(self, stream: TextIO, every: float = 5.0):
         self.stream, self.every = stream, every
         self.started = time.monotonic()
-        self.shown_stage, self.shown_at = None, 0.0
+        self.shown_stage, self.shown_at = "", 0.0
 
     def __call__(self, stage: str, **facts: Any) -> None:
         now = time.monotonic()
@@ -102,7 +102,8 @@ class LiveLine(Progress):
 
         self.started = time.monotonic()
         self.lock = threading.Lock()  # rich draws from a thread of its own
-        self.stage, self.facts = "starting", {}
+        self.stage = "starting"
+        self.facts: dict[str, Any] = {}
         self.spinner = Spinner("dots")
         # A user's print goes above the line on a terminal; into a file it must stay on stdout.
         self.live = Live(
