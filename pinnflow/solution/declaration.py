@@ -73,7 +73,7 @@ def encode_problem(problem: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any
     Raises:
         NotYet: the declaration holds a node that files cannot hold; the message names it.
     """
-    return {name: encode(getattr(problem, name, None), arrays) for name in ARGUMENTS}
+    return {name: encode(problem.arguments[name], arrays) for name in ARGUMENTS}
 
 
 def decode_problem(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:

@@ -1,7 +1,7 @@
 """What `fit` returns: a function of named coordinates that says how far it can be trusted.
 
 A `Solution` is immutable data: the declaration, the fitted trial, and what is known about its error. Evaluation lives
-in `evaluation.py`, the file format in `storage.py`, pictures in `plotting.py`, other formats in `export.py`, the
+in `evaluation.py`, the content of files in `archive.py`, pictures in `plotting.py`, other formats in `export.py`, the
 printed report in `report.py`.
 """
 
@@ -14,6 +14,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +22,9 @@ import sympy
 from sympy.core.function import AppliedUndef
 
 from pinnflow.errors import MissingName, UnknownName
-from pinnflow.solution import evaluation, storage
+from pinnflow.solution import archive, container, evaluation
 from pinnflow.solution.report import digits, error_in_words
-from pinnflow.trial.registry import Trial, restore
+from pinnflow.trial.registry import Trial
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -186,19 +187,20 @@ class Solution:
 
         return animate(self, path, **options)
 
-    def save(self, path: str | PathLike[str]) -> str:
+    def save(self, path: str | PathLike[str]) -> Path:
         """Writes everything to one HDF5 file that `pinnflow.load` reads back to the last digit.
 
         The file is complete or not there: it is written beside `path` and renamed. See `docs/file-format.md`.
 
         Returns:
-            The sha256 digest of the content: the same solution has the same one.
+            The path. The same solution gives the same bytes.
 
         Raises:
             FileNotFoundError: the folder does not exist.
             NotYet: the declaration holds something that files cannot hold.
         """
-        return storage.write(path, storage.pack(self))
+        container.write(path, archive.pack(self))
+        return Path(path)
 
     def to_xarray(self, **coordinates: Any) -> xarray.Dataset:
         """The fields on a grid as an `xarray.Dataset`; see `pinnflow.solution.export.to_xarray`."""
@@ -265,19 +267,6 @@ class FieldView:
 
     def __repr__(self) -> str:
         return f"{self.field} of {self.solution!r}"
-
-
-def load(path: str | PathLike[str]) -> Solution:
-    """The solution that `Solution.save` wrote to `path`, to the last digit; runs no code of the file's.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFile: not a file of pinnflow's, truncated, or changed after it was written.
-        UnknownFormat: written by a newer pinnflow.
-    """
-    content = storage.unpack(storage.read(path), path)
-    content["unknowns"] = {s: Estimate(*numbers) for s, numbers in content["unknowns"].items()}
-    return Solution(content.pop("problem"), restore(content.pop("trial")), **content)
 
 
 def versions() -> dict[str, str]:
