@@ -19,7 +19,7 @@ def reference(n: int = 2048, steps: int = 2000) -> Callable[[np.ndarray, np.ndar
     k = np.pi * np.arange(n // 2 + 1)
     mask = dealias(n)
 
-    def cubic(v):
+    def cubic(v, t):
         return -5 * mask * np.fft.rfft(np.fft.irfft(v, n) ** 3)
 
     start = np.fft.rfft(x**2 * np.cos(np.pi * x))

@@ -1,8 +1,8 @@
 r"""Burgers and viscous Hamilton-Jacobi by the Cole-Hopf transformation and Gauss-Hermite quadrature.
 
 If $w_t + w_x^2 / 2 = \nu w_{xx}$, then $\exp(-w / 2 \nu)$ satisfies the heat equation, so
-$w = -2 \nu \log E[\exp(-w_0(x - \sqrt{4 \nu t} z) / 2 \nu)]$ with the weight $e^{-z^2} / \sqrt \pi$; and $u = w_x$ satisfies
-the Burgers equation.
+$w = -2 \nu \log E[\exp(-w_0(x - \sqrt{4 \nu t} z) / 2 \nu)]$ with the weight $e^{-z^2} / \sqrt \pi$; and $u = w_x$
+satisfies the Burgers equation.
 
 Source: Cole, Quart. Appl. Math. 9 (1951) 225.
 """
@@ -20,7 +20,7 @@ def burgers(viscosity: float = 0.01 / np.pi, points: int = 200) -> Values:
     """u(t, x) for $u(0, x) = -sin(pi x)$ on [-1, 1]; odd about both ends, so that u = 0 there."""
 
     def evaluate(t, x):
-        places, weights = _weights(t, x, lambda y: np.cos(np.pi * y) / np.pi, viscosity, points)
+        places, weights, _ = _weigh(t, x, lambda y: np.cos(np.pi * y) / np.pi, viscosity, points)
         return np.sum(weights * -np.sin(np.pi * places), axis=-1) / np.sum(weights, axis=-1)
 
     return evaluate
@@ -30,18 +30,17 @@ def hamilton_jacobi(viscosity: float = 0.02, points: int = 200) -> Values:
     """u(t, x) for $u(0, x) = cos(pi x)$ on [-1, 1] periodic."""
 
     def evaluate(t, x):
-        places, weights, low = _weights(t, x, lambda y: np.cos(np.pi * y), viscosity, points, smallest=True)
+        _, weights, low = _weigh(t, x, lambda y: np.cos(np.pi * y), viscosity, points)
         return low - 2 * viscosity * np.log(np.sum(weights, axis=-1) / np.sqrt(np.pi))
 
     return evaluate
 
 
-def _weights(t, x, action, nu, points, smallest=False):
-    """Places `[n, points]` where the initial action is read, and its Gauss-Hermite weights relative to the largest."""
+def _weigh(t, x, action, viscosity, points):
+    """Places `[n, points]` where the initial action is read, their weights, and the least action `[n]` taken out."""
     z, weights = np.polynomial.hermite.hermgauss(points)
     t, x = np.broadcast_arrays(np.asarray(t, float), np.asarray(x, float))
-    places = x[..., None] - np.sqrt(4 * nu * t)[..., None] * z
+    places = x[..., None] - np.sqrt(4 * viscosity * t)[..., None] * z
     w = action(places)
-    low = w.min(axis=-1, keepdims=True)  # the largest exponent is taken out: exp(-w / 2 nu) underflows by itself
-    weighted = weights * np.exp(-(w - low) / (2 * nu))
-    return (places, weighted, low[..., 0]) if smallest else (places, weighted)
+    low = w.min(axis=-1, keepdims=True)  # exp(-w / 2 nu) alone would underflow
+    return places, weights * np.exp(-(w - low) / (2 * viscosity)), low[..., 0]

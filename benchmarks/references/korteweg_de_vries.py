@@ -17,7 +17,7 @@ def reference(
     k = np.pi * np.arange(n // 2 + 1)
     slope = -0.5j * k * dealias(n)
 
-    def convection(v):  # -(u^2 / 2)_x
+    def convection(v, t):  # -(u^2 / 2)_x
         return slope * np.fft.rfft(np.fft.irfft(v, n) ** 2)
 
     start = np.fft.rfft(np.cos(np.pi * x))

@@ -20,7 +20,7 @@ def reference(n: int = 256, steps: int = 20_000) -> Callable[[np.ndarray, np.nda
     k = np.arange(n // 2 + 1)
     slope = -0.5j * a * k * dealias(n)
 
-    def convection(v):  # -a (u^2 / 2)_x
+    def convection(v, t):  # -a (u^2 / 2)_x
         return slope * np.fft.rfft(np.fft.irfft(v, n) ** 2)
 
     start = np.fft.rfft(np.cos(x) * (1 + np.sin(x)))

@@ -1,7 +1,7 @@
 """Periodic problems in Fourier modes: exponential integrator of order 4, and values between the stored points.
 
 `integrate` solves $u_t = L u + N(u)$ with a diagonal L; `History` evaluates a stored solution anywhere. Used by
-`allen_cahn`, `korteweg_de_vries`, `kuramoto_sivashinsky` and `schroedinger`.
+all references on periodic axes; `planar` does the same for two space dimensions.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class History:
     """A periodic function of x, by its Fourier coefficients at equally spaced times from 0.
 
     Attributes:
-        coefficients: complex `[times, modes]`, of `np.fft.fft` divided by the number of points (the Nyquist mode absent).
-        wavenumbers: `[modes]`, in radians per length.
+        coefficients: complex `[times, modes]`, of `np.fft.fft` divided by the number of points (the Nyquist mode
+        absent). wavenumbers: `[modes]`, in radians per length.
         step: time between two rows.
         low: where the axis begins, the phase origin.
     """
@@ -55,9 +55,14 @@ def interpolation_rows(t: np.ndarray, step: float, rows: int, points: int) -> tu
 
 
 def integrate(
-    linear: np.ndarray, nonlinear: Callable[[np.ndarray], np.ndarray], start: np.ndarray, duration: float, steps: int, keep: int
+    linear: np.ndarray,
+    nonlinear: Callable[[np.ndarray, float], np.ndarray],
+    start: np.ndarray,
+    duration: float,
+    steps: int,
+    keep: int,
 ) -> np.ndarray:
-    """Coefficients `[keep + 1, ...]` at equally spaced times of $v' = L v + N(v)$, by ETDRK4.
+    """Coefficients `[keep + 1, ...]` at equally spaced times from 0 of $v' = L v + N(v, t)$, by ETDRK4.
 
     The coefficients of the scheme are means over a circle of 32 points around each $h L$, which avoids the cancellation
     of the closed formulas.
@@ -76,16 +81,16 @@ def integrate(
     if np.isrealobj(linear):
         Q, f1, f2, f3 = Q.real, f1.real, f2.real, f3.real
 
-    v = start.astype(complex)
-    stored = [v]
+    v, stored = start, [start]
     for i in range(1, steps + 1):
-        Nv = nonlinear(v)
+        t = (i - 1) * h
+        Nv = nonlinear(v, t)
         a = E2 * v + Q * Nv
-        Na = nonlinear(a)
+        Na = nonlinear(a, t + h / 2)
         b = E2 * v + Q * Na
-        Nb = nonlinear(b)
+        Nb = nonlinear(b, t + h / 2)
         c = E2 * a + Q * (2 * Nb - Nv)
-        v = E * v + Nv * f1 + 2 * (Na + Nb) * f2 + nonlinear(c) * f3
+        v = E * v + Nv * f1 + 2 * (Na + Nb) * f2 + nonlinear(c, t + h) * f3
         if i % (steps // keep) == 0:
             stored.append(v)
     return np.array(stored)
