@@ -238,8 +238,7 @@ class Normaliser:
 
     def _is_argument(self, variable, call):
         return variable in call.args or (
-            (isinstance(variable, Component)
-            and any(variable in components_of(a) for a in call.args))
+            (isinstance(variable, Component) and any(variable in components_of(a) for a in call.args))
             or any(isinstance(a, PinnedVector) and variable in a.components for a in call.args)
         )
 

@@ -85,7 +85,7 @@ def _wrong_coordinate(coordinate, known):
         return Mistake(
             "domain",
             f"the symbol `{name}` is {what} (`{sympy.srepr(coordinate)}`); a coordinate is a real symbol.",
-            f'Write `{name} = coordinates("{name}")`, or `Symbol("{name}", real=True)`, before anything is built from it.',
+            f'Write `{name} = coordinates("{name}")` or `{name} = Symbol("{name}", real=True)` before it is used.',
             "not real",
         )
     return None

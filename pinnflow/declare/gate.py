@@ -27,8 +27,9 @@ from pinnflow.declare.analysis import (
 )
 from pinnflow.declare.domain import read_domain
 from pinnflow.declare.notation import written
-from pinnflow.declare.operators import NormalDerivative
+from pinnflow.declare.operators import NormalDerivative, rank
 from pinnflow.declare.statements import Bounds, Condition, Observations
+from pinnflow.declare.structure import boundary_columns
 from pinnflow.declare.symbols import Component, VectorCoordinate, components_of
 from pinnflow.errors import DeclarationError, Mistake, UnsupportedDeclaration
 
@@ -458,8 +459,6 @@ def _pin_example(it, derivative=False):
 
 
 def _check_rank(statement):
-    from pinnflow.declare.operators import rank  # operators read expressions of any size; only needed here
-
     sides = [rank(side) for side in (statement.args if isinstance(statement, Eq) else (statement,))]
     if len(set(sides)) > 1 and 0 not in [s for s, e in zip(sides, statement.args, strict=True) if e != 0]:
         sides = [max(sides)]
@@ -630,8 +629,6 @@ def _normal(it, pins):
 
 
 def _faces(it):
-    from pinnflow.declare.structure import boundary_columns
-
     periodic = {periodic_axis(p, it.ends) for b in it.blocks for p in b.parts if b.kind == "periodic"}
     columns = [c for c in boundary_columns(it.blocks, it.columns, it.time) if c not in periodic]
     if not columns:
