@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -74,8 +74,8 @@ def faa_di_bruno(outer: Sequence[Value], inner: Sequence[Value]) -> list[Value]:
     """[(f o g)^(k) for k = 1, ..., K] = sum_m f^(m) B_{k,m}(g', g'', ...), from f^(m) and g^(j), m, j = 1, ..., K.
 
     The partial Bell polynomials follow B_{k,m} = sum_i C(k-1, i-1) g^(i) B_{k-i,m-1} (Comtet, Advanced Combinatorics,
-    1974, 3.3). An entry of `inner` may have a leading axis of directions that gets shorter with the order; then only the
-    leading directions are carried on.
+    1974, 3.3). An entry of `inner` may have a leading axis of directions that gets shorter with the order; then only
+    the leading directions are carried on.
     """
     bell: dict[tuple[int, int], Value] = {}
     result: list[Value] = []
@@ -108,7 +108,7 @@ def _lead(value, width):
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _polynomials(slope: tuple[int, ...], order: int) -> tuple[tuple[int, ...], ...]:
     """q_k with f^(k) = s(f) q_k(f) for a function with f' = s(f), s a polynomial: q_{k+1} = (s q_k)'."""
     polynomials = [(1,)]
