@@ -455,7 +455,7 @@ def _same_length(node, vector, columns):
     found = len(components(vector))
     if found != len(columns):
         raise DeclarationError(
-            f"`{node}`: one vector has {found} components and the other {len(columns)}. Give vectors of the same length."
+            f"`{node}`: one vector has {found} components and the other {len(columns)}. Make their lengths equal."
         )
 
 
