@@ -349,7 +349,7 @@ def _is_linear_in(problem, field):
 
 
 def _is_degenerate(problem, field, column, end):
-    """Whether the highest derivatives along `column` drop out of every equation at `end`, so that no data are needed."""
+    """Whether the highest derivatives along `column` drop out of every equation at `end`: no data are needed there."""
     i = problem.columns.index(column)
     order = orders_of(problem, field)[column]
     points = points_in(problem, 12, {column: end})
@@ -433,7 +433,7 @@ def _mismatch(problem, block, part, expression, initial, level, what):
         "corner mismatch",
         f"{' and '.join(sorted(partners))} and {block.name}",
         f"{what}the initial data miss {block.name} by {gap[worst]:.3g} at {where}.",
-        "The solution has a jump or a kink there, which limits the accuracy near it. Make the data meet if they should.",
+        "The solution has a jump or a kink there, which limits accuracy near it. Make the data meet if they should.",
     )
 
 

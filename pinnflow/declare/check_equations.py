@@ -9,10 +9,10 @@ import numpy as np
 import sympy
 from sympy import Expr, Pow, log
 
-from pinnflow.declare.analysis import Atom
 from pinnflow.declare.findings import Finding, check
 from pinnflow.declare.notation import written
 from pinnflow.declare.probe import line_in, points_in, values
+from pinnflow.declare.rewrite import value_of
 from pinnflow.declare.structure import (
     equation_type,
     evolution_form,
@@ -198,7 +198,7 @@ def idle_coordinates(problem: Problem) -> Iterator[Finding]:
 
 def exact_residual(problem: Problem, part) -> tuple[float, float, np.ndarray]:
     """The largest residual of `problem.exact` in a part, the largest term, and the point of the former."""
-    replaced = {a.symbol: value_of(a, problem) for a in part.atoms}
+    replaced = {a.symbol: value_of(a, problem.columns, problem.exact) for a in part.atoms}
     points = points_in(problem, 24, part.pins)[2:]  # a closed form may be singular at a corner
     terms = [values(term.xreplace(replaced), problem, points) for term in part.terms]
     gap = np.abs(np.sum(terms, axis=0))
@@ -208,17 +208,6 @@ def exact_residual(problem: Problem, part) -> tuple[float, float, np.ndarray]:
     gap[~usable] = 0.0
     scale = max(float(np.nanmax(np.abs(t[usable]))) for t in terms)
     return float(gap.max()), scale, points[int(gap.argmax())]
-
-
-def value_of(atom: Atom, problem: Problem) -> Expr:
-    """The value of an atom for the exact solution, as an expression in the columns."""
-    expression = problem.exact[atom.field]
-    for column, order in zip(problem.columns, atom.orders, strict=True):
-        if order:
-            expression = sympy.diff(expression, column, order)
-    for column, value in atom.pins:
-        expression = expression.subs(column, value)
-    return expression
 
 
 def _delicate(expression) -> Iterator[tuple[Expr, str]]:
