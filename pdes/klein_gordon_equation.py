@@ -15,7 +15,7 @@ t, x = coordinates("t x")
 def klein_gordon(
     mass=0, coupling=1, speed=1, solution: Expr = x * cos(5 * pi * t) + (x * t) ** 3, duration=1
 ) -> Problem:
-    r"""A relativistic field with cubic self-interaction: u_tt - c^2 u_xx + m^2 u + g u^3 = f.
+    r"""A self-interacting relativistic field: u_tt - c^2 u_xx + m^2 u + g u^3 = f.
 
     $$u_{tt} - c^2 u_{xx} + m^2 u + g u^3 = f, \qquad 0 < x < 1, \quad 0 < t < T$$
 

@@ -83,6 +83,7 @@ def zero_at_ends(name: str, value: Expr, axis: Symbol, low: Expr, high: Expr) ->
         found = float(value.subs(axis, end))
         if not math.isclose(found, 0, abs_tol=1e-9):
             raise DeclarationError(
-                f"`{name}` is `{value}`, which is {found:.6g} at {axis} = {end}; the solution vanishes there, so it must too."
+                f"`{name}` is `{value}`, which is {found:.6g} at {axis} = {end}; "
+                "the solution vanishes there, so it must too."
             )
     return value

@@ -50,8 +50,8 @@ def reference(
 
     mass = basis.T @ (weights[:, None] * basis)
     stiffness = diffusion * slope.T @ (weights[:, None] * slope) + basis.T @ ((weights * W)[:, None] * basis)
-    # Inverse and shifted: the small rates matter, and they would drown in the rounding errors of the largest (~
-    modes^4). inverse, vectors = eigh(mass, stiffness + mass)
+    # Inverse and shifted: the small rates matter, and would drown in the rounding errors of the largest, ~ modes^4.
+    inverse, vectors = eigh(mass, stiffness + mass)
     rates, vectors = 1 / inverse - 1, vectors / np.sqrt(inverse)
     q0 = start(y) * np.exp(potential(y) / (2 * diffusion))
     amplitudes = vectors.T @ (basis.T @ (weights * q0))
@@ -98,8 +98,8 @@ def chang_cooper(
 
 
 def dirichlet_basis(z: np.ndarray, modes: int) -> tuple[np.ndarray, np.ndarray]:
-    """$P_k(z) - P_{k+2}(z)$ and derivatives `[n, modes]`, scaled to unit energy; the derivative is
-    $-(2k + 3) P_{k+1}$.""" P = legendre.legvander(z, modes + 1)
+    """$P_k(z) - P_{k+2}(z)$ and derivatives $-(2k + 3) P_{k+1}(z)$, both `[n, modes]`, scaled to unit energy."""
+    P = legendre.legvander(z, modes + 1)
     k = np.arange(modes)
     scale = 1 / np.sqrt(4 * k + 6)
     return (P[:, :modes] - P[:, 2:]) * scale, -P[:, 1:-1] * (2 * k + 3) * scale

@@ -1,8 +1,8 @@
 """$u_t = 0.001 Laplace u + 5 sin(u^2) (1 + 2 sin(pi t / 4)) sin(4 pi x) sin(2 pi y)$ on [0, 1]^2, t in [0, 100].
 
 u(0) = sin(4 pi x) sin(3 pi y), u = 0 at the boundary. The solution is odd about the boundary, so sine series converge
-fast; and it stays invariant under x -> x + 1/2, x -> 1/4 - x, so only the sines 4 pi x, 12 pi x, 20 pi x ... and their
-multiples of 4 pi appear and a quarter of the plate is enough.
+fast; and it stays odd about x = 1/4, 1/2 and 3/4, so only the sines of multiples of 4 pi x appear and a quarter of the
+plate is enough.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ class History:
 
     Attributes:
         coefficients: complex `[times, modes]`, of `np.fft.fft` divided by the number of points (the Nyquist mode
-        absent). wavenumbers: `[modes]`, in radians per length.
+            absent).
+        wavenumbers: `[modes]`, in radians per length.
         step: time between two rows.
         low: where the axis begins, the phase origin.
     """
