@@ -130,3 +130,11 @@ class MissingName(UnknownName):
 
 class UnknownFormat(PinnflowError, OSError):
     """A file of pinnflow in a format that this release cannot read."""
+
+
+class NothingToDraw(PinnflowError, ValueError):
+    """A picture was asked for that the solution has no axes for; the message says which pictures it has."""
+
+
+class WrongShape(PinnflowError, ValueError):
+    """A tensor or the result of a module has another shape than its rows and fields need."""

@@ -1,0 +1,178 @@
+"""Carries out a `DerivativePlan`: each pass by its rule, with nested reverse mode where Taylor mode has no rule."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pinnflow.compiler.directions import Directions, directions_for
+from pinnflow.compiler.jets import MissingRule, directional_jet
+from pinnflow.compiler.plan import Pass
+from pinnflow.compiler.reference import Request, nested_reverse
+from pinnflow.errors import WrongShape
+
+Module = Callable[[Tensor], Tensor]
+
+RULES: dict[str, Callable[[Module, Tensor, Pass, Sequence[float]], dict[Request, Tensor]]] = {}
+"""`{name in a plan: function(module, points, pass, scales) -> {request: tensor [n]}}`."""
+
+
+class SlowDerivatives(UserWarning):
+    """A module cannot be differentiated by Taylor mode and takes the slow road."""
+
+
+class Differentiator:
+    """Evaluates passes of a plan for modules, and remembers which modules have no Taylor rule.
+
+    Args:
+        fields: the number of columns a module returns.
+        scales: a typical length per column of the points; mixed derivatives are taken along lines that move by one such
+            length in each column, which keeps their rounding errors small when units differ.
+    """
+
+    def __init__(self, fields: int, scales: Sequence[float]):
+        self.fields, self.scales = fields, tuple(scales)
+        self._without_rule: weakref.WeakSet = weakref.WeakSet()
+        self._told: set[tuple[str, str]] = set()
+
+    def __call__(self, module: Module, points: Tensor, one: Pass) -> dict[Request, Tensor]:
+        """The derivatives of one pass at `points` (already moved by its pins): `{request: tensor [n]}`."""
+        rule = one.rule
+        if rule == "taylor" and self._is_known_slow(module):
+            rule = "nested reverse"
+        checked = _checked(module, self.fields)
+        try:
+            return RULES[rule](checked, points, one, self.scales)
+        except (MissingRule, TypeError, AttributeError) as problem:
+            if rule != "taylor":
+                raise
+            self._tell(module, one, problem)
+        # Outside the handler: an error of the module's own shows up here without the first one above it.
+        return RULES["nested reverse"](checked, points, one, self.scales)
+
+    def _is_known_slow(self, module):
+        try:
+            return module in self._without_rule
+        except TypeError:
+            return False
+
+    def _tell(self, module, one, problem):
+        if isinstance(module, torch.nn.Module):
+            self._without_rule.add(module)
+        operation = getattr(problem, "operation", None) or str(problem)
+        name = getattr(module, "__name__", type(module).__name__)
+        if (name, operation) not in self._told:
+            self._told.add((name, operation))
+            warnings.warn(
+                f"Taylor mode has no rule for `{operation}`, used by `{name}`: its derivatives are taken by nested reverse "
+                f"mode, predicted {one.reverse_cost / one.cost:.1f} times as costly.",
+                SlowDerivatives,
+                stacklevel=2,
+            )
+
+
+def _checked(module: Module, fields: int) -> Module:
+    """`module`, with a message when its result is not one row per point and one column per field."""
+
+    def call(points):
+        result = module(points)
+        if tuple(result.shape) != (points.shape[0], fields):
+            raise WrongShape(
+                f"The module maps points [{points.shape[0]}, {points.shape[1]}] to {list(result.shape)}, expected "
+                f"[{points.shape[0]}, {fields}]: one row per point and one column per field. Give its last layer "
+                f"{fields} output{'s' if fields > 1 else ''} and keep the rows."
+            )
+        return result
+
+    return call
+
+
+def rule(name: str):
+    """Enters a function into `RULES`."""
+
+    def enter(function):
+        RULES[name] = function
+        return function
+
+    return enter
+
+
+@rule("value")
+def _value(module, points, one, scales):
+    values = module(points)
+    return {request: values[:, request[0]] for request in one.requests}
+
+
+@rule("reverse")
+@rule("nested reverse")
+def _nested(module, points, one, scales):
+    return nested_reverse(module, points, one.requests)
+
+
+@rule("taylor")
+def _taylor(module, points, one, scales):
+    return by_lines(module, points, one.requests, one.directions, scales)
+
+
+def by_lines(
+    module: Module, points: Tensor, requests: Sequence[Request], directions: Directions, scales: Sequence[float]
+) -> dict[Request, Tensor]:
+    """Partial derivatives from one directional jet, `{(field, orders): tensor [n]}`.
+
+    With lines v_i h_i (h the scales) D^a f = h^-a sum of weight d^|a|/ds^|a| f(x + s v h). The scales are rounded to
+    powers of two, so scaling is exact.
+    """
+    lengths = [2.0 ** round(_log2(scale)) for scale in scales]
+    lines = torch.tensor(
+        [[c * h for c, h in zip(v, lengths, strict=True)] for v in directions.vectors],
+        dtype=points.dtype,
+        device=points.device,
+    )
+    values, *slopes = directional_jet(module, points, lines, directions.orders)
+    result = {}
+    for field, orders in requests:
+        k = sum(orders)
+        if k == 0:
+            result[field, orders] = values[:, field]
+            continue
+        unit = 1.0
+        for order, h in zip(orders, lengths, strict=True):
+            unit *= h**order
+        total = None
+        for index, weight in directions.weights[orders]:
+            term = slopes[k - 1][index, :, field]
+            factor = float(weight) / unit
+            term = term if factor == 1 else factor * term
+            total = term if total is None else total + term
+        result[field, orders] = total
+    return result
+
+
+def _log2(scale: float) -> float:
+    return math.log2(abs(scale)) if 0 < abs(scale) < math.inf else 0.0
+
+
+def partial_derivatives(
+    module: Module, points: Tensor, requests: Sequence[Request], scales: Mapping[int, float] | None = None
+) -> dict[Request, Tensor]:
+    """Partial derivatives of a module by Taylor mode, outside of any problem.
+
+    Args:
+        module: maps `[n, d]` to `[n, m]`.
+        points: `[n, d]`.
+        requests: `[(field, orders), ...]`, orders per column of the points.
+        scales: `{column: typical length}`, 1 where missing.
+
+    Returns:
+        `{(field, orders): tensor [n]}`.
+
+    Raises:
+        MissingRule: an operation of the module has no Taylor rule.
+    """
+    lengths = [(scales or {}).get(i, 1.0) for i in range(points.shape[1])]
+    return by_lines(module, points, requests, directions_for(orders for _, orders in requests), lengths)

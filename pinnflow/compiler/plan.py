@@ -1,0 +1,193 @@
+"""The set of derivatives a problem needs, where, by which rule and at what cost: `DerivativePlan`.
+
+Needs no torch, so `pinnflow show` can print it. `derivatives.py` carries the rules out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sympy import Expr
+from sympy.core.function import AppliedUndef
+
+from pinnflow.compiler.directions import Directions, directions_for
+from pinnflow.compiler.places import extra_pins
+from pinnflow.declare.analysis import Block
+
+Request = tuple[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """All derivatives that are taken on one set of points at once.
+
+    Attributes:
+        blocks: names of the blocks that share the points.
+        pins: `((column index, value), ...)`: where the points are moved to first, for the other end of a periodic
+            condition and for fields that lack a coordinate.
+        requests: `((field, orders), ...)`, sorted.
+        rule: name in `RULES`.
+        directions: the lines of Taylor mode; empty for other rules.
+        cost: predicted, in forward passes of the module, without the reverse pass of training.
+        reverse_cost: the same for nested reverse mode.
+    """
+
+    blocks: tuple[str, ...]
+    pins: tuple[tuple[int, float], ...]
+    requests: tuple[Request, ...]
+    rule: str
+    directions: Directions
+    cost: float
+    reverse_cost: float
+
+    @property
+    def order(self) -> int:
+        return max((sum(orders) for _, orders in self.requests), default=0)
+
+
+@dataclass(frozen=True)
+class DerivativePlan:
+    """Which derivatives of which fields are taken on which points, by which rule.
+
+    Attributes:
+        passes: one per set of points.
+        columns: the columns of the points.
+        fields: the unknown functions.
+    """
+
+    passes: tuple[Pass, ...]
+    columns: tuple[Expr, ...]
+    fields: tuple[AppliedUndef, ...]
+
+    @property
+    def cost(self) -> float:
+        """Predicted cost of all passes on one point each, in forward passes."""
+        return sum(one.cost for one in self.passes)
+
+    def __str__(self) -> str:
+        rows = [("points of", "derivatives", "rule", "along", "order", "cost", "nested reverse")]
+        for one in self.passes:
+            rows.append(
+                (
+                    _where(one, self.columns),
+                    ", ".join(self._name(request) for request in one.requests),
+                    one.rule,
+                    ", ".join(_line(v, self.columns) for v in one.directions.vectors),
+                    str(one.order),
+                    f"{one.cost:g}",
+                    f"{one.reverse_cost:g}",
+                )
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(lines) + "\ncost: predicted, in evaluations of the network"
+
+    def _name(self, request: Request) -> str:
+        field, orders = request
+        name = self.fields[field].func.__name__
+        axes = "".join(str(c) * k for c, k in zip(self.columns, orders, strict=True))
+        return f"{name}_{axes}" if axes else name
+
+
+def make_plan(
+    blocks: Sequence[Block],
+    columns: Sequence[Expr],
+    fields: Sequence[AppliedUndef],
+    bounds: Mapping[Expr, tuple[float, float]],
+    point_sets: Mapping[str, object] | None = None,
+) -> DerivativePlan:
+    """The plan for `blocks`.
+
+    Args:
+        blocks: residual blocks.
+        columns: the columns of the points.
+        fields: the unknown functions, in the order of the module's output.
+        bounds: `{column: (low, high)}`.
+        point_sets: `{block name: key}`; blocks with equal keys have the same points. By default those of kind
+            `equation` share one set and every other block has its own.
+    """
+    columns, fields = tuple(columns), tuple(fields)
+    if point_sets is None:
+        point_sets = {block.name: "equations" if block.kind == "equation" else block.name for block in blocks}
+    together: dict[tuple, tuple[list[str], set[Request]]] = {}
+    for block in blocks:
+        for part in block.parts:
+            for atom in part.atoms:
+                pins = extra_pins(atom, part, columns, bounds)
+                names, requests = together.setdefault((point_sets[block.name], pins), ([], set()))
+                requests.add((fields.index(atom.field), atom.orders))
+                if block.name not in names:
+                    names.append(block.name)
+    return DerivativePlan(
+        tuple(_make_pass(names, pins, requests) for (_, pins), (names, requests) in together.items()), columns, fields
+    )
+
+
+def _make_pass(names, pins, requests) -> Pass:
+    requests = tuple(sorted(requests))
+    costs = {rule: cost(requests) for rule, cost in COSTS.items()}
+    rule = min((rule for rule in costs if costs[rule] is not None), key=lambda rule: costs[rule])
+    directions = directions_for(orders for _, orders in requests) if rule == "taylor" else Directions((), (), {})
+    return Pass(tuple(names), pins, requests, rule, directions, costs[rule], costs["nested reverse"])
+
+
+# -- predicted cost, in forward passes ---------------------------------------------------------------------------------
+
+COSTS: dict[str, Callable[[Sequence[Request]], float | None]] = {}
+"""`{rule: function(requests) -> cost, or None when the rule does not apply}`; among equals the first is taken."""
+
+
+def cost_of(rule: str):
+    """Enters the cost of a rule."""
+
+    def enter(function):
+        COSTS[rule] = function
+        return function
+
+    return enter
+
+
+@cost_of("value")
+def _value_cost(requests):
+    return 1.0 if not any(sum(orders) for _, orders in requests) else None
+
+
+@cost_of("taylor")
+def _taylor_cost(requests):
+    # Each direction carries one coefficient per order through all layers.
+    return 1.0 + sum(directions_for(orders for _, orders in requests).orders)
+
+
+@cost_of("reverse")
+def _reverse_cost(requests):
+    return _nested_cost(requests) if all(sum(orders) <= 1 for _, orders in requests) else None
+
+
+@cost_of("nested reverse")
+def _nested_cost(requests):
+    # Differentiating something of cost c costs another 2 c, for all its first partial derivatives together.
+    parents = set()
+    for field, orders in requests:
+        lower = list(orders)
+        while any(lower):
+            axis = max(i for i, order in enumerate(lower) if order)
+            lower[axis] -= 1
+            parents.add((field, tuple(lower)))
+    return 1.0 + sum(2.0 * 3.0 ** sum(orders) for _, orders in parents)
+
+
+def _where(one: Pass, columns) -> str:
+    text = ", ".join(one.blocks)
+    return f"{text} at {', '.join(f'{columns[i]} = {value:g}' for i, value in one.pins)}" if one.pins else text
+
+
+def _line(vector, columns) -> str:
+    """`(1, -1)` as `t - x`."""
+    text = ""
+    for c, column in zip(vector, columns, strict=True):
+        if c:
+            sign = (" - " if c < 0 else " + ") if text else ("-" if c < 0 else "")
+            text += f"{sign}{column if abs(c) == 1 else f'{abs(c)} {column}'}"
+    return text
