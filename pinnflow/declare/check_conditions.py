@@ -463,7 +463,7 @@ def _time_derivative(expression, part, problem, place):
 
 
 def _largest(expression, problem):
-    found = np.abs(values(expression, problem, points_in(problem, 24)))
+    found = np.abs(values(expression, problem, points_in(problem, 1024)))  # enough to see a narrow peak
     return float(np.nanmax(np.append(found, 0.0)))
 
 

@@ -78,7 +78,9 @@ def zero_solution(problem: Problem) -> Iterator[Finding]:
         "zero solution",
         "problem",
         f"{names} satisfies every equation and condition.",
-        "If another solution is meant, add what sets it apart: a source, data that do not vanish, or a scale.",
+        "Eigenvalue problems are not solved by this release: fix the size by a condition, and observe the field."
+        if problem.unknowns
+        else "If another solution is meant, add what sets it apart: a source, data that do not vanish, or a scale.",
     )
 
 

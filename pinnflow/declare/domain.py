@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr, Symbol
 
+from pinnflow.declare.normalise import rational
 from pinnflow.declare.symbols import VectorCoordinate
 from pinnflow.errors import Mistake
 
@@ -110,7 +111,7 @@ def _interval(coordinate, given):
             "interval",
         )
     try:
-        low, high = (sympy.sympify(end, strict=True) for end in given)
+        low, high = (rational(sympy.sympify(end, strict=True)) for end in given)
     except sympy.SympifyError:
         low = high = sympy.nan
     if not all(isinstance(end, Expr) and end.is_number for end in (low, high)) or sympy.nan in (low, high):

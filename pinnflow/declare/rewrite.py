@@ -13,7 +13,7 @@ import sympy
 from sympy import Eq, Expr, Symbol
 from sympy.core.function import AppliedUndef
 
-from pinnflow.declare.analysis import Atom, Normaliser, Part, summands
+from pinnflow.declare.analysis import Atom, Part, summands
 from pinnflow.declare.operators import NormalDerivative
 from pinnflow.declare.statements import Condition
 from pinnflow.errors import DeclarationError

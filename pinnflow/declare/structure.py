@@ -176,7 +176,7 @@ def equation_type(problem: Problem, block: Block) -> str | None:
     used = [i for i in range(len(problem.columns)) if any(a.orders[i] for a in part.atoms)]
     if len(used) < 2 or len(used) > 8:
         return None
-    points = points_in(problem, 64)
+    points = points_in(problem, 66)[2:]  # inside: an equation may degenerate at the boundary
     matrix = np.zeros((len(points), len(used), len(used)))
     for atom in part.atoms:
         if atom.order != 2:
