@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from pinnflow.errors import NonFinite, NotYet, PinnflowError
+from pinnflow.errors import NonFinite, NothingToDraw, NotSolved, NotYet, PinnflowError
 
 if TYPE_CHECKING:
     from pinnflow.declare.problem import Problem
@@ -188,7 +188,7 @@ def _in_words() -> Iterator[None]:
     """Tells pinnflow's own errors, and those of the file system, without a traceback."""
     try:
         yield
-    except NonFinite as error:  # trouble in the numbers, not in the input
+    except (NonFinite, NotSolved) as error:  # trouble in the numbers, not in the input
         _complain(str(error))
         raise typer.Exit(NOT_SOLVED) from None
     except (PinnflowError, OSError) as error:
@@ -276,7 +276,7 @@ def _picture(solution: Solution, path: Path) -> list[str]:
     """The picture's path; a solution that no picture shows is still solved and saved."""
     try:
         solution.plot(path)
-    except NotYet as error:
+    except (NotYet, NothingToDraw) as error:
         _fact("no picture", str(error))
         return []
     return [str(path)]

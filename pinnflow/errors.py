@@ -138,3 +138,7 @@ class NothingToDraw(PinnflowError, ValueError):
 
 class WrongShape(PinnflowError, ValueError):
     """A tensor or the result of a module has another shape than its rows and fields need."""
+
+
+class NotSolved(PinnflowError, RuntimeError):
+    """No method produced a function at all; the message says what stopped it and what to try."""
