@@ -6,6 +6,7 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -69,8 +70,8 @@ class Differentiator:
         if (name, operation) not in self._told:
             self._told.add((name, operation))
             warnings.warn(
-                f"Taylor mode has no rule for `{operation}`, used by `{name}`: its derivatives are taken by nested reverse "
-                f"mode, predicted {one.reverse_cost / one.cost:.1f} times as costly.",
+                f"Taylor mode has no rule for `{operation}`, used by `{name}`: its derivatives are taken by nested "
+                f"reverse mode, predicted {one.reverse_cost / one.cost:.1f} times as costly.",
                 SlowDerivatives,
                 stacklevel=2,
             )
@@ -128,11 +129,7 @@ def by_lines(
     powers of two, so scaling is exact.
     """
     lengths = [2.0 ** round(_log2(scale)) for scale in scales]
-    lines = torch.tensor(
-        [[c * h for c, h in zip(v, lengths, strict=True)] for v in directions.vectors],
-        dtype=points.dtype,
-        device=points.device,
-    )
+    lines = _lines(directions.vectors, tuple(lengths), points.dtype, points.device)
     values, *slopes = directional_jet(module, points, lines, directions.orders)
     result = {}
     for field, orders in requests:
@@ -151,6 +148,14 @@ def by_lines(
             total = term if total is None else total + term
         result[field, orders] = total
     return result
+
+
+@lru_cache(maxsize=64)
+def _lines(vectors, lengths, dtype, device):
+    with torch.inference_mode(False):  # kept for later calls, which may differentiate
+        return torch.tensor(
+            [[c * h for c, h in zip(v, lengths, strict=True)] for v in vectors], dtype=dtype, device=device
+        )
 
 
 def _log2(scale: float) -> float:

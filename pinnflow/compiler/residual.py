@@ -117,68 +117,6 @@ def slope(expression: Expr, symbol: Symbol) -> Expr:
     return derivative.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero)
 
 
-def place(self, points: Tensor, atom: Atom) -> Tensor:
-        """`points` moved to where `atom` is taken: its pinned columns overwritten, `[n, D]`.
-
-        Columns its field does not depend on are set to their low end, so that its value cannot depend on them.
-        """
-        return place(points, self.columns, atom_pins(atom, self.columns, self.bounds))
-
-    def explain(self, points: Tensor, atoms: Sequence[Tensor], unknowns: Sequence[Tensor] = ()) -> str | None:
-        """What produced the first non-finite value, as a sentence; None when all values are finite.
-
-        For instance "log(u) met u = -0.02 at t = 0, x = 0.31 in equation 1".
-        """
-        trouble = self._lowered_value.first_non_finite(self._inputs(points, atoms, unknowns))
-        if trouble is None:
-            return None
-        names = {atom.symbol: Symbol(atom_text(atom, self.columns)) for atom in self.part.atoms}
-        met = [f"{names.get(s, s)} = {v:.6g}" for s, v in trouble.met.items() if s not in self.columns]
-        row = points[trouble.row].detach()
-        where = ", ".join(f"{column} = {float(value):.6g}" for column, value in zip(self.columns, row, strict=True))
-        term = trouble.node.xreplace(names)
-        return f"{term} met {', '.join(met) or 'this point'} at {where} in {self.name}"
-
-    def _inputs(self, points, atoms, unknowns):
-        return [*points.unbind(1), *atoms, *unknowns]
-
-    @cached_property
-    def _lowered_value(self) -> Lowered:
-        return lower([self.part.expression], self._arguments)
-
-    @cached_property
-    def _lowered_terms(self) -> Lowered:
-        return lower(self.part.terms, self._arguments)
-
-    @cached_property
-    def _lowered_slopes(self) -> Lowered:
-        return lower([slope(self.part.expression, symbol) for symbol in self._symbols], self._arguments)
-
-    @cached_property
-    def _lowered_unknown_slopes(self) -> Lowered:
-        return lower([slope(self.part.expression, symbol) for symbol in self.unknowns], self._arguments)
-
-
-def slope(expression: Expr, symbol: Symbol) -> Expr:
-    """d expression / d symbol almost everywhere: the deltas at jumps are dropped."""
-    derivative = sympy.diff(expression, symbol)
-    return derivative.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero)
-
-
-def atom_pins(atom: Atom, columns: Sequence[Expr], bounds: Mapping[Expr, tuple[float, float]]) -> dict[Expr, float]:
-    """`{column: value}` of all columns an atom does not leave free: its own pins and those its field lacks."""
-    pins = {column: float(value) for column, value in atom.pins}
-    for column in columns:
-        if getattr(column, "axis", column) not in atom.field.args and column not in pins and column in bounds:
-            pins[column] = low_end(bounds[column])
-    return pins
-
-
-def low_end(bounds: tuple[float, float]) -> float:
-    """The low end of an interval; where that is infinite the high end, and 0 on the whole line."""
-    return next((end for end in bounds if abs(end) != float("inf")), 0.0)
-
-
 def place(points: Tensor, columns: Sequence[Expr], pins: Mapping[Expr, float]) -> Tensor:
     """`points` with the columns in `pins` overwritten; the same tensor if there are none."""
     if not pins:
