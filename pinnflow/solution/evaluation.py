@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import mpmath
 import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
@@ -103,7 +104,11 @@ def place(problem, given: Mapping[Any, Any], needed: Iterable[sympy.Symbol]) -> 
 
 def field_values(problem, trial, field: AppliedUndef, given: Mapping[Any, Any]) -> np.ndarray:
     """Values of one field, in the broadcast shape of the coordinates; a numpy float where they are scalars."""
-    where = place(problem, given, field.args)
+    return values_at(problem, trial, field, place(problem, given, field.args))
+
+
+def values_at(problem, trial, field: AppliedUndef, where: Place) -> np.ndarray:
+    """Values of one field at places that have been checked."""
     wanted = [(problem.fields.index(field), (0,) * len(where.columns))]
     rows = [_ask(problem, trial, points, wanted)[0] for points in where.chunks()]
     return _shaped(rows, where.shape)
@@ -153,6 +158,38 @@ def evaluate(problem, trial, unknowns: Mapping[sympy.Symbol, float], expression,
             rows.append(np.broadcast_to(result, len(points)))
     arrays = [_shaped(rows, where.shape) for rows in chunks]
     return np.stack(arrays, axis=-1).reshape(*where.shape, *suffix) if suffix else arrays[0]
+
+
+def exact_values(problem, field: AppliedUndef, unknowns: Mapping[sympy.Symbol, float], columns) -> np.ndarray | None:
+    """The exact solution that the problem states for `field`, None where it states none.
+
+    Evaluated by numpy; where that gives no finite number (a quotient of two that overflow), in fifty digits.
+
+    Args:
+        problem: the declaration.
+        field: one of its fields.
+        unknowns: the values of the coefficients that were found.
+        columns: one array per column of the points, all of one shape.
+    """
+    if problem.exact is None or field not in problem.exact:
+        return None
+    values = {symbol: sympy.Float(float(value)) for symbol, value in unknowns.items()}
+    expression = sympy.sympify(problem.exact[field]).xreplace(values)
+    arguments = list(problem.columns)
+    if expression.free_symbols - set(arguments):
+        return None
+    with np.errstate(all="ignore"):
+        result = sympy.lambdify(arguments, expression, modules=["scipy", "numpy"], cse=True)(*columns)
+    result = np.array(np.broadcast_to(np.real(result), np.shape(columns[0])), dtype=np.float64)
+    bad = ~np.isfinite(result)
+    if bad.any():
+        precise = sympy.lambdify(arguments, expression, modules="mpmath")
+        with mpmath.workdps(50):
+            result[bad] = [
+                float(mpmath.re(precise(*map(mpmath.mpf, row))))
+                for row in zip(*(c[bad].tolist() for c in columns), strict=True)
+            ]
+    return result
 
 
 def atom_values(problem, trial, atoms: Iterable[Atom], points: np.ndarray) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ that `solution.py` and `plotting.py` share.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import sympy
 
 from pinnflow.errors import NotYet
+from pinnflow.solution.evaluation import exact_values
 
 # Errors below this are rounding; they are all reported as this one.
 ROUNDING_ERROR = 1e-11
@@ -44,7 +44,7 @@ def true_error(solution: Any, points: int = 5000, seed: int = 20_240_229) -> Tru
     The fit never draws from this generator, so the points are fresh whatever the seed of the fit was.
 
     Args:
-        solution: the solution; `problem.exact` is evaluated by numpy.
+        solution: the solution; compared with its `problem.exact`.
         points: how many.
         seed: of the points.
 
@@ -52,28 +52,25 @@ def true_error(solution: Any, points: int = 5000, seed: int = 20_240_229) -> Tru
         NotYet: an axis without end: there are no uniform points on it.
     """
     problem = solution.problem
-    exact = problem.exact
-    if exact is None:
+    if problem.exact is None:
         return None
-    if not isinstance(exact, Mapping):
-        exact = {problem.fields[0]: exact}
-    values = {s: float(e) for s, e in solution.unknowns.items()}
+    unknowns = {symbol: float(estimate) for symbol, estimate in solution.unknowns.items()}
     rows = uniform_points(problem, points, seed)
-    columns = list(problem.columns)
-    compared = [f for f in problem.fields if f in exact]
-    orders = (0,) * len(columns)
-    found = solution.derivatives(rows, [(problem.fields.index(f), orders) for f in compared])
+    orders = (0,) * rows.shape[1]
     # Constants fixed by nothing (a pressure) are no error: both sides are compared without their mean.
     floating = set(solution.settings.get("floating_fields", ()))
     squares, norms = {}, {}
-    for declared, value in zip(compared, found, strict=True):
-        expression = sympy.sympify(exact[declared]).xreplace({s: sympy.Float(v) for s, v in values.items()})
-        function = sympy.lambdify(columns, expression, modules=["scipy", "numpy"], cse=True)
-        truth = np.broadcast_to(np.real(function(*rows.T)), len(rows)).astype(np.float64)
+    for index, declared in enumerate(problem.fields):
+        truth = exact_values(problem, declared, unknowns, list(rows.T))
+        if truth is None:
+            continue
+        (value,) = solution.derivatives(rows, [(index, orders)])
         name = declared.func.__name__
         if name in floating:
             value, truth = value - value.mean(), truth - truth.mean()
         squares[name], norms[name] = float(np.sum((value - truth) ** 2)), float(np.sum(truth**2))
+    if not squares:
+        return None
     fields = {name: _relative(squares[name], norms[name]) for name in squares}
     return TrueError(_relative(sum(squares.values()), sum(norms.values())), fields, points)
 
