@@ -1,0 +1,118 @@
+"""The accuracy table: errors, estimates and times of the rows of `statements.py`, solved with no option given.
+
+Run from the checkout:
+
+    python -m benchmarks.accuracy --rows 1,2,6 --seeds 0,1,2 --json accuracy.json
+
+The error is the relative L2 error over all compared fields together on 5,000 fresh points in the domain.
+Errors and estimates below 1e-11 count as 1e-11 in the ratio. The time is from the `Problem` object to the solution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+
+import numpy as np
+
+from benchmarks.statements import ROWS, Row
+from pinnflow import Problem, Solution
+
+FLOOR = 1e-11
+HEADER = (
+    f"{'row':>3}  {'problem':30} {'seed':>4}  {'error':>8} {'target':>7}  {'estimate':>8} {'ratio':>7}  "
+    f"{'time':>6} {'limit':>5}  method"
+)
+
+
+def relative_error(row: Row, problem: Problem, solution: Solution, points: int = 5000, seed: int = 12345) -> float:
+    """Relative L2 error over the compared fields on fresh points."""
+    rng = np.random.default_rng(seed)
+    place = {c: rng.uniform(*problem.bounds[c], points) for c in problem.coordinates}
+    fields = [f for f in problem.fields if row.compared is None or f.func.__name__ in row.compared]
+    expected = row.make_reference(problem)(*place.values())
+    expected = expected if isinstance(expected, list | tuple) else [expected]
+    expected = np.concatenate([np.broadcast_to(e, points) for e in expected])
+    found = np.concatenate([np.broadcast_to(solution.evaluate(f, place), points) for f in fields])
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def solve_row(row: Row, seed: int) -> dict:
+    """What one run gives, as JSON."""
+    problem = row.declare()
+    facts = {"row": row.number, "problem": row.title, "seed": seed, "target": row.target, "limit": row.seconds}
+    started = time.perf_counter()
+    try:
+        solution = problem.fit(seed=seed)
+    except Exception as error:  # one failure must not cost the rest of the table
+        return {**facts, "seconds": time.perf_counter() - started, "failed": f"{type(error).__name__}: {error}"}
+    seconds = time.perf_counter() - started
+    error = relative_error(row, problem, solution)
+    estimate = float(solution.error_estimate)
+    return {
+        **facts,
+        "error": error,
+        "estimate": estimate,
+        "ratio": max(estimate, FLOOR) / max(error, FLOOR),
+        "seconds": seconds,
+        "method": solution.method,
+        "reason": solution.reason,
+        "stop": str(solution.stop),
+    }
+
+
+def line(facts: dict) -> str:
+    """One line of the printed table; `!` marks an error above the target, an estimate off by ten, an overrun."""
+    head = f"{facts['row']:3}  {facts['problem']:30} {facts['seed']:4}"
+    if "failed" in facts:
+        return f"{head}  failed after {facts['seconds']:.1f} s: {facts['failed']}"
+
+    def mark(bad):
+        return "!" if bad else " "
+
+    return (
+        f"{head}  {facts['error']:8.1e}{mark(facts['error'] > facts['target'])}{facts['target']:7.0e}  "
+        f"{facts['estimate']:8.1e} {facts['ratio']:7.2g}{mark(not 0.1 <= facts['ratio'] <= 10)} "
+        f"{facts['seconds']:6.1f}{mark(facts['seconds'] > facts['limit'])}{facts['limit']:5g}  {facts['method']}"
+    )
+
+
+def surroundings() -> dict:
+    """Versions and machine, for the file."""
+    packages = ("pinnflow-pde", "torch", "numpy", "scipy", "sympy")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except ImportError:  # run from a checkout that is not installed
+            versions[package] = None
+    return {"python": platform.python_version(), **versions, "machine": platform.machine(), "cores": os.cpu_count()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default=",".join(map(str, sorted(ROWS))), help="numbers, separated by commas")
+    parser.add_argument("--seeds", default="0", help="numbers, separated by commas")
+    parser.add_argument("--json", help="file for the results")
+    arguments = parser.parse_args()
+
+    chosen = [int(number) for number in arguments.rows.split(",")]
+    if missing := sorted(set(chosen) - set(ROWS)):
+        parser.error(f"there is no row {missing[0]}; choose from {', '.join(map(str, sorted(ROWS)))}")
+    print(HEADER, flush=True)
+    results = []
+    for number in chosen:
+        for seed in map(int, arguments.seeds.split(",")):
+            results.append(solve_row(ROWS[number], seed))
+            print(line(results[-1]), flush=True)
+            if arguments.json:  # after each run: an interrupted table keeps what it has
+                with open(arguments.json, "w") as file:
+                    json.dump({"surroundings": surroundings(), "results": results}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
