@@ -144,7 +144,7 @@ class Compiled:
         return self._evaluate("terms", module, points)
 
     def loss(self, module: Module) -> Tensor:
-        """Sum over the blocks of weight times mean square residual, 0-d; the weight is 1 unless the problem says else."""
+        """Sum over the blocks of weight times mean square residual, 0-d; a weight is 1 unless the problem says else."""
         residuals = self.residuals(module)
         losses = [self._evaluation.blocks[name].weight * value.square().mean() for name, value in residuals.items()]
         return torch.stack(losses).sum()

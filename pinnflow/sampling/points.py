@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -56,7 +57,7 @@ def draw_block(
         draw_part(part, bounds, columns, max(1, share), rng) for part, share in zip(block.parts, shares, strict=True)
     ]
     ends = np.cumsum([0, *map(len, pieces)])
-    return np.concatenate(pieces), [np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return np.concatenate(pieces), [np.arange(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def unit_cube(n: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
