@@ -33,8 +33,8 @@ class Mistake:
     unsupported: bool = False
 
     def __str__(self) -> str:
-        lines = [f"{self.statement}: {self.message}", *self.remedy.split("\n")]
-        return "\n  ".join(lines)
+        text = f"{self.statement}: {self.message}"
+        return f"{text}\n  {self.remedy}" if self.remedy else text
 
 
 class DeclarationError(PinnflowError, ValueError):

@@ -47,7 +47,7 @@ def read_domain(domain: object) -> tuple[dict[Symbol, tuple[Expr, Expr]], list[M
         `{coordinate: (low, high)}` of all coordinates that can be used, and the mistakes of the others.
     """
     if not isinstance(domain, Mapping) or not domain:
-        found = "it is empty" if isinstance(domain, Mapping) else f"it is {type(domain).__name__}"
+        found = "it is empty" if isinstance(domain, Mapping) else f"it is of type {type(domain).__name__}"
         message = f"expected a dict `{{coordinate: (low, high)}}`, but {found}."
         return {}, [Mistake("domain", message, "Write for example `domain={t: (0, 1), x: (-1, 1)}`.", "domain")]
     intervals, mistakes = {}, []
@@ -68,7 +68,7 @@ def read_domain(domain: object) -> tuple[dict[Symbol, tuple[Expr, Expr]], list[M
 
 def _wrong_coordinate(coordinate, known):
     if not isinstance(coordinate, Symbol):
-        what = f"`{coordinate!r}` is {type(coordinate).__name__}, but the keys are coordinates."
+        what = f"`{coordinate!r}` is of type {type(coordinate).__name__}, but the keys are coordinates."
         example = coordinate if isinstance(coordinate, str) and coordinate.isidentifier() else "x"
         remedy = f'Write `{example} = coordinates("{example}")` and `domain={{{example}: ...}}`.'
         return Mistake("domain", what, remedy, "coordinate")

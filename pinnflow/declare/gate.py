@@ -31,6 +31,8 @@ def read(equations, domain, conditions, where, unknowns, observations, time, exa
             something meaningful that this release does not solve.
     """
     intervals, mistakes = read_domain(domain)
+    if any(mistake.code in ("domain", "coordinate") for mistake in mistakes):
+        raise DeclarationError(mistakes, name)  # without axes every statement would look wrong
     equations = _listed(equations, "equations", mistakes)
     conditions = _listed(conditions, "conditions", mistakes)
     observations = _listed(observations, "observations", mistakes)
@@ -47,9 +49,13 @@ def read(equations, domain, conditions, where, unknowns, observations, time, exa
     )
     if where is not None:
         mistakes.append(_where(where))
-    if not equations:
+    if not equations and not any(mistake.statement == "equations" for mistake in mistakes):
         mistakes.append(Mistake("equations", "there is none.", "Write for example `equations=[Eq(...)]`.", "equation"))
     it.fields = _fields(it)
+    for symbol in it.unknowns:
+        if symbol.name in {f.func.__name__ for f in it.fields}:
+            message = f"`{symbol}` is an unknown and a field at once."
+            mistakes.append(Mistake("unknowns", message, "Give one of them another name.", "name"))
     it.blocks, wrong = _blocks(it)
     mistakes += wrong
     if not mistakes:

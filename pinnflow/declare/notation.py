@@ -23,6 +23,7 @@ def written(expression: object, fields: Iterable[AppliedUndef] = (), limit: int 
         text = repr(expression)
     else:
         text = _Notation({"order": None}, frozenset(fields)).doprint(expression)
+    text = " ".join(text.split())  # matrices come on several lines
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
 
 

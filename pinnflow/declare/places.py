@@ -38,7 +38,7 @@ def places_of(it: Declared, given: Condition) -> list[tuple[dict, tuple[Symbol, 
         message = f"`on={on}` describes a part of the boundary that is no face of the box."
         unsupported = isinstance(on, (Boolean, sympy.Basic))
         if not unsupported:
-            message = f"`on={on!r}` is {type(on).__name__}."
+            message = f"`on={on!r}` is of type {type(on).__name__}."
         raise Wrong(message, 'Write a dict of pins `{x: 1}`, `Eq(x, 1)` or `"boundary"`.', "on", unsupported)
     pins = {}
     for column, value in on.items():

@@ -70,7 +70,7 @@ def observation_block(it: Declared, label: str, statement: object) -> Block:
     """The block of an observation, with its points and values as data."""
     if not isinstance(statement, Observations):
         raise Wrong(
-            f"`{statement!r}` is {type(statement).__name__}.",
+            f"`{statement!r}` is of type {type(statement).__name__}.",
             "Write `Observations(expression, {coordinate: array}, values)`.",
             "type",
         )
@@ -107,11 +107,11 @@ def _residual(it, statement, what):
         raise Wrong(f"`{written(statement)}` is a vector of statements.", f"Write one {what} per component.", "rank")
     if not isinstance(statement, (Eq, Expr)):
         raise Wrong(
-            f"`{statement!r}` is {type(statement).__name__}, expected a sympy equation.",
+            f"`{statement!r}` is of type {type(statement).__name__}, expected a sympy equation.",
             "Write `Eq(left, right)`.",
             "type",
         )
-    if statement.has(sympy.NDimArray):
+    if any(isinstance(node, sympy.NDimArray) for node in sympy.preorder_traversal(statement)):
         raise Wrong(
             "it contains an array of numbers; data on a grid are not solved by this release.",
             "Write the data as an expression in the coordinates, for example an interpolating polynomial.",
@@ -261,7 +261,7 @@ def _check_calls(it, statement):
             )
         if f.func != call.func:
             raise Wrong(
-                f"two different functions are called `{name}`: `{sympy.srepr(f.func)}` and `{sympy.srepr(call.func)}`.",
+                f"two different functions are called `{name}`: `{_made(f.func)}` and `{_made(call.func)}`.",
                 f'Make the function once, `{name} = field("{name}", {", ".join(map(str, f.args))})`, and use it.',
                 "namesake",
             )
@@ -270,6 +270,12 @@ def _check_calls(it, statement):
             raise Wrong(f"`{call}` {what} the field `{f}`.", f"Write `{f}` everywhere.", "signature")
         if name in {c.name for c in it.domain}:
             raise Wrong(f"`{name}` is a coordinate and a field at once.", "Give one of them another name.", "name")
+
+
+def _made(function):
+    # sympy stores all that follows from an assumption; the strongest is what was written.
+    strongest = next((a for a in ("positive", "negative", "integer", "real") if function._kwargs.get(a)), None)
+    return f"Function({function.__name__!r}{f', {strongest}=True' if strongest else ''})"
 
 
 def _is_bound(statement, symbol):
