@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pinnflow.compiler.residual import compile
+    from pinnflow.compiled import compile
     from pinnflow.declare.domain import Ball, Gaussian, Points
     from pinnflow.declare.operators import (
         biharmonic,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "pinnflow.compiler.residual": ["compile"],
+    "pinnflow.compiled": ["compile"],
     "pinnflow.declare.domain": ["Ball", "Gaussian", "Points"],
     "pinnflow.declare.operators": [
         "biharmonic",

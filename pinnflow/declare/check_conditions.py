@@ -125,7 +125,7 @@ def corner_mismatch(problem: Problem) -> Iterator[Finding]:
             if all(time_order(problem, a.field) > 1 for a in part.atoms) and len(part.atoms) == 1:
                 rate = _time_derivative(expression, part, problem, place)
                 if rate is not None:
-                    yield from _mismatch(problem, block, part, rate, initial, level, "the rate of ")
+                    yield from _mismatch(problem, block, part, rate, initial, level, "the rates of ")
 
 
 @check
@@ -133,7 +133,9 @@ def snapped_pins(problem: Problem) -> Iterator[Finding]:
     """Pins that were taken for an end of the domain although they differ a little from it."""
     for label, moved in problem._snapped.items():
         for (column, value), end in moved:
-            yield Finding("note", "snapped", label, f"`{column} = {value}` is taken as the end `{column} = {end}`.", "")
+            here = repr(float(value)) if value.is_Float else value
+            message = f"`{column} = {here}` is taken as the end `{column} = {end}`."
+            yield Finding("note", "snapped", label, message)
 
 
 # ------------------------------------------------------------------------------------------------------- initial data
