@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pinnflow.errors import NothingToDraw, UnknownName
 from pinnflow.solution import panels
-from pinnflow.solution.panels import Picture, make_view
+from pinnflow.solution.panels import Axis, Picture, View, make_view
 from pinnflow.solution.plotting import title
 
 KINDS = ("curves", "map", "surface")
@@ -63,13 +63,13 @@ def animate(
         raise FileNotFoundError(f"The folder `{path.parent}` of `{path.name}` does not exist.")
     declared = solution.problem.fields[0] if field is None else solution[field].field
     view = make_view(solution, declared, at)
-    drawn = _kind(view, kind)
+    clock, drawn = _kind(view, kind)
     view = view.cut({axis.column: 0.5 * (axis.low + axis.high) for axis in view.space[2:]})
-    times = view.time.points(max(2, frames))
+    times = clock.points(max(2, frames))
     count = points or {"curves": panels.CURVE_POINTS, "map": 161, "surface": 61}[drawn]
-    cuts = [view.cut({view.time.column: time}) for time in times]
+    cuts = [view.cut({clock.column: time}) for time in times]
     values = [_values(cut, drawn, count) for cut in cuts]
-    pictures = []
+    pictures: list[Any] = []
     with rc_context(panels.STYLE):
         figure = Picture(figsize={"curves": (5.2, 3.4), "map": (4.7, 3.8), "surface": (5.4, 4.0)}[drawn], dpi=dpi)
         canvas = FigureCanvasAgg(figure)
@@ -78,7 +78,7 @@ def animate(
         for cut, time, array in zip(cuts, times, values, strict=True):
             ax.clear()
             image = _draw(ax, cut, drawn, array, values)
-            figure.suptitle(f"{title(solution)}\n{panels.value_in_words(view.time, time)}", fontsize=10.5)
+            figure.suptitle(f"{title(solution)}\n{panels.value_in_words(clock, time)}", fontsize=10.5)
             if not pictures:
                 _bar(figure, ax, image, drawn, cut.label)
             canvas.draw()
@@ -97,7 +97,7 @@ def animate(
     return path
 
 
-def _kind(view, asked):
+def _kind(view: View, asked: str | None) -> tuple[Axis, str]:
     if view.time is None:
         axes = ", ".join(str(axis.column) for axis in view.space) or "none"
         raise NothingToDraw(f"`{view.field}` has no time axis to animate (its axes: {axes}); use `solution.plot`, or "
@@ -105,13 +105,13 @@ def _kind(view, asked):
     if not view.space:
         raise NothingToDraw(f"`{view.field}` depends on time alone; `solution.plot` shows all of it.")
     if asked is None:
-        return "curves" if len(view.space) == 1 else "map"
+        return view.time, "curves" if len(view.space) == 1 else "map"
     if asked not in KINDS:
         raise UnknownName("kind of animation", asked, KINDS)
     if (asked == "curves") != (len(view.space) == 1):
         fitting = '"curves"' if len(view.space) == 1 else '"map" or "surface"'
         raise NothingToDraw(f'`kind="{asked}"` does not fit `{view.field}`; choose {fitting}.')
-    return asked
+    return view.time, asked
 
 
 def _values(cut, drawn, count):

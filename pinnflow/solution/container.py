@@ -189,7 +189,7 @@ def _write(group, name, value, where):
 def _read_group(group):
     import h5py
 
-    content: dict[str, Any] = {}
+    content = {}
     for name, value in group.attrs.items():
         if isinstance(value, h5py.Empty):
             value = None

@@ -53,8 +53,10 @@ CONSTANTS: dict[str, Any] = {
 }  # fmt: skip
 
 # Enough to tell symbols apart in a few words; anything else is written with all of its assumptions.
-_USUAL = ({}, {"real": True}, {"positive": True}, {"nonnegative": True}, {"negative": True}, {"integer": True},
-          {"integer": True, "positive": True}, {"integer": True, "nonnegative": True}, {"complex": True})  # fmt: skip
+_USUAL: tuple[dict[str, bool], ...] = (
+    {}, {"real": True}, {"positive": True}, {"nonnegative": True}, {"negative": True}, {"complex": True},
+    {"integer": True}, {"integer": True, "positive": True}, {"integer": True, "nonnegative": True},
+)  # fmt: skip
 
 # A power of numbers is computed when it is read; larger exponents would be computed digit by digit.
 LARGEST_EXPONENT = 10_000

@@ -18,6 +18,7 @@ import sympy
 from sympy.core.function import AppliedUndef
 
 from pinnflow.declare.analysis import Atom, Normaliser, UnsupportedTerm
+from pinnflow.declare.operators import components, rank
 from pinnflow.errors import MissingName, NonFinite, OutsideDomain, UnknownName
 
 # Rows that a trial sees at once: keeps a basis of a few thousand functions within some hundred megabytes.
@@ -97,7 +98,7 @@ def place(problem, given: Mapping[Any, Any], needed: Iterable[sympy.Symbol]) -> 
                 values = arrays[name][..., i] if components else arrays[name]
                 values = _inside(column, values, low, high)
             else:
-                values = np.float64(_middle(low, high))
+                values = np.asarray(_middle(low, high))
             columns.append(np.broadcast_to(values, shape))
     return Place(shape, tuple(columns))
 
@@ -134,11 +135,8 @@ def evaluate(problem, trial, unknowns: Mapping[sympy.Symbol, float], expression,
     """
     if isinstance(expression, (list, tuple)):
         return [evaluate(problem, trial, unknowns, entry, given) for entry in expression]
-    expression = _adopt(problem, unknowns, sympy.sympify(expression)).doit()
-    entries, suffix = [expression], ()
-    if isinstance(expression, sympy.MatrixBase):
-        rows, columns = expression.shape
-        entries, suffix = list(expression), ((rows,) if columns == 1 else (rows, columns))
+    expression = _adopt(problem, unknowns, sympy.sympify(expression))
+    entries, suffix = _entries(expression)
     normaliser = Normaliser(tuple(problem.columns), tuple(problem.fields))
     lowered = [_normalise(problem, normaliser, entry) for entry in entries]
     atoms = [
@@ -146,7 +144,7 @@ def evaluate(problem, trial, unknowns: Mapping[sympy.Symbol, float], expression,
         for s, a in sorted(normaliser.atoms.items(), key=lambda item: str(item[0]))
         if any(entry.has(s) for entry in lowered)
     ]
-    where = place(problem, given, _needed(problem, unknowns, lowered, atoms, expression))
+    where = place(problem, given, _needed(problem, unknowns, lowered, atoms))
     coefficients = list(unknowns)
     arguments = [*problem.columns, *coefficients, *(a.symbol for a in atoms)]
     function = sympy.lambdify(arguments, lowered, modules=["scipy", "numpy"], cse=True)
@@ -208,6 +206,19 @@ def atom_values(problem, trial, atoms: Iterable[Atom], points: np.ndarray) -> li
     return [values[atom] for atom in atoms]
 
 
+def _entries(expression):
+    """The scalar expressions of a scalar, vector or matrix, and the shape they make."""
+    if not isinstance(expression, sympy.MatrixBase):
+        if rank(expression) == 0:
+            return [expression], ()
+        if rank(expression) == 1:
+            entries = components(expression)
+            return list(entries), (len(entries),)
+        expression = expression.doit()
+    rows, columns = expression.shape
+    return list(expression), ((rows,) if columns == 1 else (rows, columns))
+
+
 def _ask(problem, trial, points, wanted):
     values = [np.asarray(v, dtype=np.float64) for v in trial.derivatives(points, wanted)]
     for (index, orders), column in zip(wanted, values, strict=True):
@@ -244,13 +255,13 @@ def _normalise(problem, normaliser, entry):
         ) from None
 
 
-def _needed(problem, unknowns, lowered, atoms, expression):
+def _needed(problem, unknowns, lowered, atoms):
     """The coordinates that the lowered expressions depend on; refuses symbols and functions of no meaning here."""
     used = set().union(*(entry.free_symbols for entry in lowered))
     strange = used - set(problem.columns) - set(unknowns) - {atom.symbol for atom in atoms}
     if strange:
         known = [str(symbol) for symbol in (*problem.coordinates, *unknowns)]
-        raise UnknownName(f"value, in `{expression}`, of", min(map(str, strange)), known)
+        raise UnknownName("coordinate or unknown coefficient", min(map(str, strange)), known)
     functions = set().union(*(entry.atoms(AppliedUndef) for entry in lowered))
     if functions:
         raise UnknownName("field", min(map(str, functions)), map(str, problem.fields))

@@ -22,7 +22,7 @@ from sympy.core.function import AppliedUndef
 from pinnflow.errors import NothingToDraw, OutsideDomain, UnknownName
 from pinnflow.solution import evaluation
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": ["STIXGeneral", "serif"],
     "mathtext.fontset": "stix",
     "font.size": 10.5,
@@ -241,7 +241,8 @@ def draw_map(ax: Any, view: View, values: np.ndarray, palette: tuple[str, Normal
         interpolation="bicubic",
     )  # fmt: skip
     if contours and np.ptp(values) > 1e-9 * np.abs(values).max():
-        levels = np.linspace(norm.vmin, norm.vmax, 11)[1:-1]
+        low, high = image.get_clim()
+        levels = np.linspace(low or 0.0, high or 0.0, 11)[1:-1]
         inside = levels[(levels > values.min()) & (levels < values.max())]
         if len(inside):
             places = [axis.points(n) for axis, n in zip((horizontal, vertical), values.shape[::-1], strict=True)]

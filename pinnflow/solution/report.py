@@ -7,6 +7,7 @@ that `solution.py` and `plotting.py` share.
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from pinnflow.solution.evaluation import exact_values
 
 # Errors below this are rounding; they are all reported as this one.
 ROUNDING_ERROR = 1e-11
+WIDTH = 100  # of the report, in characters
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _comparable(problem):
 
 def _entry(label, text):
     head = f"  {label:<11} "
-    first, *rest = text.split("\n")
+    first, *rest = textwrap.wrap(text, WIDTH - len(head)) or [""]
     return [head + first, *(" " * len(head) + line for line in rest)]
 
 

@@ -11,6 +11,7 @@ import html
 import importlib.metadata
 import math
 import platform
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -23,7 +24,7 @@ from sympy.core.function import AppliedUndef
 
 from pinnflow.errors import MissingName, UnknownName
 from pinnflow.solution import archive, container, evaluation
-from pinnflow.solution.report import digits, error_in_words
+from pinnflow.solution.report import WIDTH, digits, error_in_words
 from pinnflow.trial.registry import Trial
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Solution:
 
         return plot(self, path, **options)
 
-    def animate(self, path: str | PathLike[str], **options: Any) -> str:
+    def animate(self, path: str | PathLike[str], **options: Any) -> Path:
         """A GIF with time as frames, written to `path`; see `pinnflow.solution.animation.animate`."""
         from pinnflow.solution.animation import animate
 
@@ -221,7 +222,11 @@ class Solution:
         export(self, path, **options)
 
     def __repr__(self) -> str:
-        return "\n".join([f"Solution of {self.name}: {_titles(self)}", *(f"  {k:<15} {v}" for k, v in _facts(self))])
+        lines = [f"Solution of {self.name}: {_titles(self)}"]
+        for label, text in _facts(self):
+            first, *rest = textwrap.wrap(text, WIDTH - 12) or [""]
+            lines += [f"  {label:<9} {first}", *(f"{'':<12}{line}" for line in rest)]
+        return "\n".join(lines)
 
     __str__ = __repr__
 
@@ -257,7 +262,7 @@ class FieldView:
         """As `Solution.plot`, of this field alone."""
         return self.solution.plot(path, field=self.name, **options)
 
-    def animate(self, path: str | PathLike[str], **options: Any) -> str:
+    def animate(self, path: str | PathLike[str], **options: Any) -> Path:
         """As `Solution.animate`, of this field alone."""
         return self.solution.animate(path, field=self.name, **options)
 

@@ -1,8 +1,7 @@
 """The kinds of trial functions by name, so that a file can say which one it holds.
 
 A trial registers with `@register_trial`; `restore` is what `pinnflow.load` calls with the state read from a file. The
-modules that ship with pinnflow are imported only when a file or a caller asks for their kind, so that reading a
-solution made of numpy arrays alone never loads torch.
+modules that ship with pinnflow are imported only when a file or a caller asks for their kind.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ TRIALS: dict[str, type] = {}
 # Where the kinds that ship with pinnflow register themselves; a kind of one's own registers when it is imported.
 HOMES: dict[str, str] = {
     "evolution": "pinnflow.trial.evolution",
-    "features": "pinnflow.trial.features",
+    "features": "pinnflow.trial.expansion",
     "network": "pinnflow.trial.networks",
 }
 

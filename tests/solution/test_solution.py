@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from sympy import Eq, Function, Matrix, Rational, Symbol, cos, erf, pi, sin, symbols
 
+from pinnflow.declare.operators import grad, hessian, laplacian, norm_squared
 from pinnflow.declare.problem import Problem
+from pinnflow.declare.symbols import coordinates
 from pinnflow.errors import MissingName, NonFinite, OutsideDomain, UnknownName
 from pinnflow.solution import evaluation
 from pinnflow.solution.solution import Estimate
@@ -120,6 +122,43 @@ def test_vectors_matrices_and_lists_keep_their_shape(wave):
     np.testing.assert_array_equal(second, at[x])
 
 
+def test_vector_operators_are_evaluated(solution_of):
+    poisson = solution_of("poisson")
+    y = Symbol("y", real=True)
+    w = Function("u")(x, y)
+    at = {x: np.linspace(0, 1, 4)[:, None], y: np.linspace(0, 1, 3)}
+    slope_x, slope_y = poisson.evaluate([w.diff(x), w.diff(y)], at)
+    gradient = poisson.evaluate(grad(w, x, y), at)
+    assert gradient.shape == (4, 3, 2)
+    np.testing.assert_array_equal(gradient, np.stack([slope_x, slope_y], axis=-1))
+    np.testing.assert_allclose(poisson.evaluate(norm_squared(grad(w, x, y)), at), slope_x**2 + slope_y**2)
+    trace = np.trace(poisson.evaluate(hessian(w, x, y), at), axis1=-2, axis2=-1)
+    np.testing.assert_allclose(poisson.evaluate(laplacian(w, x, y), at), trace)
+    np.testing.assert_allclose(trace, -5 * np.pi**2 * poisson(x=at[x], y=at[y]))
+
+
+def test_vector_coordinates_take_arrays_of_points(solved):
+    """u = t + |z|^2 solves u_t = laplacian(u)/6 in three dimensions."""
+    z = coordinates("z", 3)
+    v = Function("v")(t, z)
+    squares = sum(c**2 for c in z.components)
+    faces = [Eq(v.subs(t, 0), squares)]
+    solution = solved(Problem([Eq(v.diff(t), laplacian(v, z) / 6)], {t: (0, 1), z: (-1, 1)}, faces), [t + squares])
+    points = np.random.default_rng(0).uniform(-1, 1, (5, 3))
+    times = np.linspace(0, 1, 4)[:, None]
+    np.testing.assert_allclose(solution(t=times, z=points), times + np.sum(points**2, axis=-1))
+    assert solution(t=0.5, z=[0, 0, 1]) == 1.5
+    np.testing.assert_allclose(
+        solution.evaluate(grad(v, z), {t: times, z: points}), np.broadcast_to(2 * points, (4, 5, 3))
+    )
+    np.testing.assert_allclose(solution.evaluate(laplacian(v, z) + z[1], {t: 0, "z": points}), 6 + points[:, 1])
+    assert solution.evaluate(v.subs(z[0], 1), {t: 0, z: [0.5, 0, 0]}) == 1
+    with pytest.raises(ValueError, match=r"its array has shape \[\.\.\., 3\], not \(2,\)"):
+        solution(t=0, z=[0, 1])
+    with pytest.raises(OutsideDomain, match=r"`z\[2\]` = 2.0 is above its bound 1.0"):
+        solution(t=0, z=[0, 0, 2])
+
+
 def test_symbols_of_the_same_name_mean_the_same_coordinate(wave):
     other_t, other_x = symbols("t x")
     expression = Function("u")(other_t, other_x).diff(other_x) + other_x
@@ -130,7 +169,7 @@ def test_symbols_of_the_same_name_mean_the_same_coordinate(wave):
 @pytest.mark.parametrize(
     ("expression", "error", "words"),
     [
-        (u + Symbol("q"), UnknownName, "of `q`. Choose one of: t, x."),
+        (u + Symbol("q"), UnknownName, "There is no coordinate or unknown coefficient `q`. Choose one of: t, x."),
         (u.subs(x, 5), OutsideDomain, "`x` = 5.0 is above its bound 1.0"),
         (Function("u")(x, t), ValueError, "`u(x, t)` has `x` in the place of `t`"),
         (Function("v")(x), ValueError, "The fields are `u(t, x)`"),

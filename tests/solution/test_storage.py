@@ -17,7 +17,10 @@ import pytest
 import sympy
 from sympy import Derivative, Eq, Float, Function, Integer, Piecewise, Rational, Symbol, pi, sin, symbols
 
+from pinnflow.declare.operators import div, dot, grad, laplacian, norm_squared
 from pinnflow.declare.problem import Problem
+from pinnflow.declare.statements import Bounds, Condition, Observations
+from pinnflow.declare.symbols import coordinates
 from pinnflow.errors import DamagedFile, NotYet, UnknownFormat, UnknownName
 from pinnflow.solution import container
 from pinnflow.solution.declaration import decode, encode
@@ -101,6 +104,33 @@ def test_a_file_is_read_in_a_process_that_never_saw_the_problem(solution_of, tmp
     out, err = child.communicate()
     assert child.returncode == 0, err
     assert out.strip() == repr(solution_of("plate")(t=0.1, x=0.3, y=0.2))
+
+
+def test_every_kind_of_statement_comes_back(solved, tmp_path):
+    z, c, d = coordinates("z", 2), Symbol("c"), Symbol("d", positive=True)
+    f, h = Function("f")(t, z), Function("h")(t, z)
+    rng = np.random.default_rng(0)
+    problem = Problem(
+        [Eq(f.diff(t), c * laplacian(f, z) + d * dot(grad(h, z), z)), h.diff(t) - div(grad(f, z), z) * z[0]],
+        {t: (0, 1), z: (-1, 1)},
+        [
+            Condition(Eq(f, norm_squared(z)), on={t: 0}, name="start", weight=2.0),
+            Condition(Eq(f, 0), on="boundary"),
+            Eq(h.subs(t, 0), 0),
+            Eq(f.subs(z[0], -1), f.subs(z[0], 1)),
+            Eq(f.diff(z[1]).subs(z[1], 1), Rational(1, 3)),
+        ],
+        unknowns={c: 0.1, d: Bounds(1, 2)},
+        observations=[Observations(f**2, {t: rng.random(4), z: rng.random((4, 2))}, rng.random(4), noise=0.1)],
+        name="everything",
+    )
+    before = solved(problem, [t, z[0]], unknowns={c: Estimate(0.2, 0.01), d: Estimate(1.5, 0.1)})
+    before.save(tmp_path / "file.h5")
+    after = load(tmp_path / "file.h5")
+    assert after.problem == problem
+    assert after.unknowns == before.unknowns
+    assert [block.name for block in after.problem.blocks] == [block.name for block in problem.blocks]
+    np.testing.assert_array_equal(after.problem.observations[0].values, problem.observations[0].values)
 
 
 @pytest.mark.parametrize(
