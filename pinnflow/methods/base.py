@@ -62,6 +62,10 @@ class Term:
         return self.residual.part
 
 
+class NotApplicable(ValueError):
+    """The problem does not have the form a method solves; the message says why."""
+
+
 @dataclass
 class Outcome:
     """What a method returns.
@@ -101,6 +105,7 @@ class Task:
     resume: bool = False
     callbacks: tuple = ()
     history: list[dict] = field(default_factory=list)
+    latest: Outcome | None = None  # what there is when the user interrupts
 
     def record(self, stage: str, **facts) -> None:
         """Add a line to the history and tell the progress display."""
@@ -213,5 +218,5 @@ def register_method(name: str):
 def find_method(name: str) -> Callable[[Task], Outcome]:
     """The method `name`, or an error that lists all of them."""
     if name not in METHODS:
-        raise UnknownName(f"unknown method `{name}`; write `\"auto\"` or one of: {', '.join(sorted(METHODS))}")
+        raise UnknownName("method", name, ["auto", *METHODS])
     return METHODS[name]

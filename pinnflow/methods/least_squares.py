@@ -13,15 +13,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from pinnflow.methods.base import Outcome, Task, register_method
+from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method
 from pinnflow.methods.rows import Measure, distance, linearise, measure, row_terms, solve_rows
+from pinnflow.methods.threads import one_thread
 from pinnflow.trial.expansion import Expansion, FeatureTrial
 from pinnflow.trial.features import draw_basis
 
-PILOT_SIZES = {1: 40, 2: 300, 3: 500}
+PILOT_SIZES = {1: 80, 2: 300, 3: 500}
+FAMILIES = ("chebyshev", "sin", "tanh")
 SLOPES = (1.5, 3.0, 6.0, 12.0, 24.0)
 LARGEST = 3600
 PERFECT = 1e-11
+SMALL = 1000  # unknowns; below, one thread is faster than two
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Fit:
 
     @property
     def function(self):
-        return lambda points, wanted: self.trial.expansion.derivatives(points, wanted, self.trial.weights)
+        return self.trial.function
 
 
 def draw_expansion(task: Task, candidate: Candidate) -> Expansion:
@@ -67,7 +70,7 @@ def draw_expansion(task: Task, candidate: Candidate) -> Expansion:
 
 
 def _code(family):
-    return ("sin", "tanh", "chebyshev").index(family)
+    return FAMILIES.index(family)
 
 
 def row_points(task: Task, expansion: Expansion, clustered: bool) -> list[Tensor]:
@@ -76,7 +79,7 @@ def row_points(task: Task, expansion: Expansion, clustered: bool) -> list[Tensor
     equations = sum(t.block.kind == "equation" for t in terms)
     largest = max(expansion.sizes)
     dimension = task.dimension
-    per_equation = int(2.5 * expansion.size / max(equations, 1)) + 10
+    per_equation = task.points or int(2.5 * expansion.size / max(equations, 1)) + 10
     rng = task.rng(2, expansion.size)
     points = []
     for term in terms:
@@ -96,24 +99,13 @@ def validation_points(task: Task, size: int) -> list[Tensor]:
             for term in row_terms(task)]
 
 
-def fit_candidate(task: Task, candidate: Candidate, checks: list[Tensor]) -> Fit:
-    """Solve once on a candidate's features."""
-    begin = task.clock.elapsed
-    expansion = draw_expansion(task, candidate)
-    points = row_points(task, expansion, clustered=candidate.family == "chebyshev")
-    rows = linearise(task, expansion, points, None)
-    trial = FeatureTrial(expansion, solve_rows(rows.matrix))
-    result = Fit(candidate, trial, Measure(np.zeros(0), np.zeros(0)), 0.0)
-    result.measure = measure(task, checks, result.function)
-    result.seconds = task.clock.elapsed - begin
-    return result
-
-
 class Search:
     """Pilots, slope refinement and growth over candidates; keeps what it has tried and the common scales."""
 
-    def __init__(self, task: Task, fit=fit_candidate, largest: int | None = None):
-        self.task, self.fit = task, fit
+    method = "least squares"
+
+    def __init__(self, task: Task, largest: int | None = None):
+        self.task = task
         fields = len(task.problem.fields)
         self.largest = (largest or LARGEST) // fields
         self.pilot = max(30, PILOT_SIZES.get(task.dimension, 500) // max(1, round(fields**0.5)))
@@ -123,10 +115,25 @@ class Search:
 
     def try_one(self, candidate: Candidate) -> Fit:
         if candidate not in self.tried:
-            fitted = self.fit(self.task, candidate, self.checks)
+            with one_thread(candidate.size * len(self.task.problem.fields) < SMALL):
+                fitted = self.fit(candidate)
             self.tried[candidate] = fitted
             fitted.score = fitted.measure.score(self.scales)
         return self.tried[candidate]
+
+    def fit(self, candidate: Candidate) -> Fit:
+        """Solve once on a candidate's features."""
+        task, begin = self.task, self.task.clock.elapsed
+        expansion = draw_expansion(task, candidate)
+        points = row_points(task, expansion, clustered=candidate.family == "chebyshev")
+        rows = linearise(task, expansion, points, None)
+        return self.measured(candidate, expansion, solve_rows(rows.matrix)[0], begin)
+
+    def measured(self, candidate: Candidate, expansion: Expansion, weights: Tensor, begin: float) -> Fit:
+        """The fit with its residuals on the validation points."""
+        trial = FeatureTrial(expansion, weights)
+        result = measure(self.task, self.checks, trial.function)
+        return Fit(candidate, trial, result, self.task.clock.elapsed - begin)
 
     def rescale(self) -> None:
         """Take the scales once from the best pilots, so that scores compare."""
@@ -137,6 +144,13 @@ class Search:
 
     def ranked(self) -> list[Fit]:
         return sorted(self.tried.values(), key=lambda f: f.score)
+
+    def outcome(self, stop: str, fresh: Tensor) -> Outcome:
+        """The best fit as a result."""
+        best = self.ranked()[0]
+        return Outcome(best.trial, estimate_error(self.task, fresh, self.ranked()), best.score, stop, self.method,
+                       [f"{best.trial.weights.numel()} {best.candidate.family} features, "
+                        f"relative residual {best.score:.1e}"])
 
     def out_of_time(self, seconds: float) -> bool:
         return self.task.clock.elapsed + seconds > self.task.clock.limit
@@ -153,7 +167,7 @@ class Search:
         self.rescale()
         if task.dimension == 1:
             return
-        for family in ("chebyshev", "sin", "tanh"):
+        for family in FAMILIES:
             mine = [f for f in self.ranked() if f.candidate.family == family]
             if mine and mine[0].score < 1e3 * self.ranked()[0].score:
                 self.refine(mine[0])
@@ -174,30 +188,37 @@ class Search:
                         break
         return best
 
+    def second_look(self) -> None:
+        """The best of every family once more, larger: early winners are not always the ones that converge."""
+        best = self.ranked()[0]
+        for family in FAMILIES:
+            mine = [f for f in self.ranked() if f.candidate.family == family]
+            if mine and mine[0].score < 1e4 * max(best.score, PERFECT) and not self.out_of_time(4 * mine[0].seconds):
+                self.try_one(replace(mine[0].candidate, size=int(self.pilot * 1.5)))
+
 
 @register_method("least squares")
 def solve_least_squares(task: Task) -> Outcome:
     """Pilots, then growth of the best family until the estimate stalls, the tolerance is met or time is up."""
+    if not task.linear:
+        raise NotApplicable("the problem is not linear")
     search = Search(task)
     search.pilots()
-    best, rival = search.ranked()[0], None
-    task.record("pilot", unknowns=best.trial.weights.numel(), score=best.score, message=str(best.candidate))
-    # The best of every family once more, larger: early winners are not always the ones that converge.
-    for family in ("chebyshev", "sin", "tanh"):
-        mine = [f for f in search.ranked() if f.candidate.family == family]
-        if mine and mine[0].score < 1e4 * max(best.score, PERFECT) and not search.out_of_time(4 * mine[0].seconds):
-            search.try_one(replace(mine[0].candidate, size=int(search.pilot * 1.5)))
     return grow(task, search)
 
 
 def grow(task: Task, search: Search) -> Outcome:
     """Enlarge the best candidate by 1.8 with slopes times 1 and 1.4, the better kept, until nothing is gained."""
     fresh = task.draw(row_terms(task)[0], 2000, task.rng(4))
+    best = search.ranked()[0]
+    task.record("pilot", unknowns=best.trial.weights.numel(), score=best.score, message=str(best.candidate))
+    search.second_look()
     stalled, stop = 0, ""
     while True:
         ranked = search.ranked()
         best = ranked[0]
         estimate = estimate_error(task, fresh, ranked)
+        task.latest = search.outcome("interrupted", fresh)
         task.record("growth", unknowns=best.trial.weights.numel(), score=best.score, estimate=estimate,
                     message=str(best.candidate))
         if task.tolerance is not None and estimate <= task.tolerance:
@@ -226,10 +247,7 @@ def grow(task: Task, search: Search) -> Outcome:
             if grown.score <= PERFECT or search.out_of_time(1.3 * grown.seconds):
                 break
         stalled = stalled + 1 if search.ranked()[0].score > 0.5 * before else 0
-    ranked = search.ranked()
-    best = ranked[0]
-    return Outcome(best.trial, estimate_error(task, fresh, ranked), best.score, stop, "least squares",
-                   [f"{best.trial.weights.numel()} {best.candidate.family} features, relative residual {best.score:.1e}"])
+    return search.outcome(stop, fresh)
 
 
 def estimate_error(task: Task, points: Tensor, ranked: list[Fit]) -> float:

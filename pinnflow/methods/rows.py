@@ -25,6 +25,11 @@ def zero_function(points: Tensor, wanted) -> list[Tensor]:
     return [torch.zeros(len(points), dtype=points.dtype) for _ in wanted]
 
 
+def as_function(trial) -> Function:
+    """A trial as methods use functions: tensors in and out."""
+    return lambda points, wanted: [torch.as_tensor(v) for v in trial.derivatives(points.numpy(), wanted)]
+
+
 def atom_values(task: Task, term: Term, points: Tensor, function: Function) -> list[Tensor]:
     """The atoms of a term, each `[n]`, for `function`; atoms pinned elsewhere are taken there."""
     values: list[Tensor | None] = [None] * len(term.part.atoms)
@@ -85,12 +90,15 @@ def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: 
     return Rows(matrix, scales)
 
 
-def weighted_residual(task: Task, points: list[Tensor], scales: list[float], function: Function) -> float:
+def weighted_residual(task: Task, points: list[Tensor], scales: list[float], function: Function,
+                      offsets: list[Tensor] | None = None) -> float:
     """Root of the sum of squares of the scaled residuals of `function`; inf where it is not finite."""
     total = 0.0
-    for term, place, scale in zip(row_terms(task), points, scales, strict=True):
+    for i, (term, place, scale) in enumerate(zip(row_terms(task), points, scales, strict=True)):
         value = term.residual.value(place, atom_values(task, term, place, function), [])
-        total += float((value.expand(len(place)) / scale).square().sum())
+        if offsets is not None:
+            value = value - offsets[i]
+        total += float((value / scale).square().sum())
     return total**0.5 if np.isfinite(total) else float("inf")
 
 
@@ -99,8 +107,8 @@ def row_terms(task: Task) -> list[Term]:
     return [term for term in task.terms if not term.exact]
 
 
-def solve_rows(matrix: Tensor, cut: float = 1e-13) -> Tensor:
-    """Weights `[size]` that minimise |A w - b|, truncated at `cut` times the largest singular value.
+def solve_rows(matrix: Tensor, cut: float = 1e-13) -> tuple[Tensor, float]:
+    """(weights `[size]` that minimise |A w - b|, that minimum), truncated at `cut` times the largest singular value.
 
     QR of the column-scaled [A b] first; then the SVD of R up to 700 unknowns and pivoted QR above, where the SVD
     would take most of the time. Never the normal equations, which square the condition number.
@@ -114,6 +122,8 @@ def solve_rows(matrix: Tensor, cut: float = 1e-13) -> Tensor:
     else:
         triangle = matrix.numpy()
     left, right = triangle[:, :size], triangle[:, size]
+    if not np.isfinite(triangle).all():
+        return torch.full((size,), float("nan"), dtype=torch.float64), float("inf")
     if size <= 700:
         u, s, vt = scipy.linalg.svd(left, full_matrices=False, lapack_driver="gesdd", check_finite=False)
         keep = s > cut * s[0]
@@ -125,7 +135,8 @@ def solve_rows(matrix: Tensor, cut: float = 1e-13) -> Tensor:
         weights = np.zeros(size)
         weights[pivots[:rank]] = scipy.linalg.solve_triangular(r[:rank, :rank], q[:, :rank].T @ right,
                                                                check_finite=False)
-    return torch.as_tensor(weights) / norms
+    remainder = float(np.linalg.norm(left @ weights - right))
+    return torch.as_tensor(weights) / norms, remainder
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,8 @@ class Measure:
         return value if np.isfinite(value) else float("inf")
 
 
-def measure(task: Task, points: list[Tensor], function: Function, terms: list[Term] | None = None) -> Measure:
+def measure(task: Task, points: list[Tensor], function: Function, terms: list[Term] | None = None,
+            unknowns: Sequence[Tensor] = ()) -> Measure:
     """Rms residuals and their scales at the given points.
 
     A homogeneous condition has no magnitude of its own where it holds; its atoms are measured over the whole domain.
@@ -159,17 +171,23 @@ def measure(task: Task, points: list[Tensor], function: Function, terms: list[Te
     typical: dict = {}
     for term, place in zip(terms, points, strict=True):
         values = atom_values(task, term, place, function)
-        pieces = term.residual.terms(place, values, [])
-        residuals.append(_rms(term.residual.value(place, values, []).expand(len(place))))
+        pieces = term.residual.terms(place, values, unknowns)
+        residuals.append(_rms(observed(term, term.residual.value(place, values, unknowns))))
         scale = _rms(pieces.abs().sum(dim=1))
         if term.block.kind != "equation" and domain is not None:
-            slopes = term.residual.slopes(place, values, [])
+            slopes = term.residual.slopes(place, values, unknowns)
             wanted = [(task.field_index(a), a.orders) for a in term.part.atoms]
             fresh = [w for w in wanted if w not in typical]
             typical.update(zip(fresh, (_rms(v) for v in function(domain, fresh)), strict=True))
             scale = max(scale, sum(_rms(s) * typical[w] for s, w in zip(slopes, wanted, strict=True)))
         scales.append(scale)
     return Measure(np.array(residuals), np.array(scales))
+
+
+def observed(term: Term, values: Tensor) -> Tensor:
+    """The residual of an observation is its expression less what was measured; of anything else its value."""
+    data = getattr(term.block, "data", None)
+    return values if data is None else values - torch.as_tensor(np.asarray(data[1], dtype=float))
 
 
 def _rms(values: Tensor) -> float:

@@ -41,9 +41,9 @@ class EvolutionTrial:
     def derivatives(self, points: np.ndarray, wanted) -> list[np.ndarray]:
         """[D^orders u_field]: float64 arrays `[n]`; points `[n, D]` in problem units."""
         tensor = torch.as_tensor(np.ascontiguousarray(points, dtype=float))
-        return [v.numpy() for v in self.evaluate(tensor, wanted)]
+        return [v.numpy() for v in self.function(tensor, wanted)]
 
-    def evaluate(self, points: torch.Tensor, wanted) -> list[torch.Tensor]:
+    def function(self, points: torch.Tensor, wanted) -> list[torch.Tensor]:
         """The same with tensors in and out, as methods use it."""
         results = [np.zeros(len(points)) for _ in wanted]
         order = np.argsort(points[:, self.time].numpy(), kind="stable")
@@ -65,6 +65,15 @@ class EvolutionTrial:
                     for i, value in zip(group, self._combine(basis, scaled, space, f, step, lagrange), strict=True):
                         results[i][rows] = value
         return [torch.as_tensor(r) for r in results]
+
+    def snapshots(self, points: torch.Tensor, field: int, wanted, moments: np.ndarray) -> np.ndarray:
+        """`[len(wanted), len(moments), n]`: space derivatives of one field at the same places at several times."""
+        step = np.clip(np.searchsorted(self.times, moments, side="right") - 1, 0, len(self.times) - 2)
+        share = (moments - self.times[step]) / np.diff(self.times)[step]
+        weights = np.einsum("mk,mkn->mn", lagrange_table(self.nodes, share, 0), self.weights[field][step])
+        scaled = self.frame.scale(points)
+        values = self.bases[field].combine(scaled, wanted, torch.as_tensor(weights.T.copy()))
+        return np.stack([v.numpy().T * self.frame.factor(o) for v, o in zip(values, wanted, strict=True)])
 
     def _combine(self, basis, scaled, space, f, step, lagrange):
         """Each `[n]`: sum over features and time nodes. Rows are sorted in time, so a step is a run of rows."""

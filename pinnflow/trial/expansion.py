@@ -111,10 +111,14 @@ class FeatureTrial:
     weights: Tensor
     kind = "features"
 
+    def function(self, points: Tensor, wanted) -> list[Tensor]:
+        """[D^orders u_field]: tensors `[n]`, as methods use it."""
+        return self.expansion.derivatives(points, wanted, self.weights)
+
     def derivatives(self, points: np.ndarray, wanted) -> list[np.ndarray]:
         """[D^orders u_field]: float64 arrays `[n]`; points `[n, D]` in problem units."""
         tensor = torch.as_tensor(np.ascontiguousarray(points, dtype=float))
-        return [v.numpy() for v in self.expansion.derivatives(tensor, wanted, self.weights)]
+        return [v.numpy() for v in self.function(tensor, wanted)]
 
     def state(self) -> dict:
         distinct: list[Basis] = []

@@ -180,12 +180,12 @@ class Product:
         return Product(self.axes, self.indices[rows])
 
     def state(self):
-        axes = [{"degree": a.degree, "knots": a.knots} if isinstance(a, Spline) else a for a in self.axes]
+        axes = [{"degree": a.degree, "knots": a.knots, "periodic": a.periodic} if isinstance(a, Spline) else a for a in self.axes]
         return {"kind": self.kind, "axes": axes, "indices": self.indices.numpy()}
 
     @classmethod
     def from_state(cls, state):
-        axes = tuple(a if isinstance(a, str) else Spline(int(a["degree"]), np.asarray(a["knots"])) for a in state["axes"])
+        axes = tuple(a if isinstance(a, str) else Spline(int(a["degree"]), np.asarray(a["knots"]), bool(a["periodic"])) for a in state["axes"])
         return cls(axes, torch.as_tensor(state["indices"]))
 
 
@@ -196,20 +196,29 @@ class Spline:
     Attributes:
         degree: of the polynomial pieces; the pieces join with `degree - 1` derivatives.
         knots: `[k]`, increasing from -1 to 1, ends included once.
+        periodic: the functions continue smoothly across the ends; needs more pieces than `degree`.
     """
 
     degree: int
     knots: np.ndarray
+    periodic: bool = False
 
     @property
     def count(self) -> int:
-        return len(self.knots) + self.degree - 1
+        return len(self.knots) - 1 if self.periodic else len(self.knots) + self.degree - 1
 
     def table(self, x: Tensor, count: int, highest: int) -> list[Tensor]:
         """[all splines and their derivatives 1..highest at x]: each `[n, count]`."""
-        padded = np.concatenate([[-1.0] * self.degree, self.knots, [1.0] * self.degree])
-        splines = BSpline(padded, np.eye(self.count)[:, :count], self.degree)
         places = np.clip(x.numpy(), -1.0, 1.0)
+        if self.periodic:
+            pieces = len(self.knots) - 1
+            before, after = self.knots[-1 - self.degree:-1] - 2.0, self.knots[1:self.degree + 1] + 2.0
+            padded = np.concatenate([before, self.knots, after])
+            select = np.eye(pieces)[np.arange(pieces + self.degree) % pieces]  # the last wrap onto the first
+        else:
+            padded = np.concatenate([[-1.0] * self.degree, self.knots, [1.0] * self.degree])
+            select = np.eye(self.count)
+        splines = BSpline(padded, select[:, :count], self.degree)
         return [torch.as_tensor(splines(places, nu=m)) for m in range(highest + 1)]
 
 

@@ -1,0 +1,107 @@
+"""The whole road from a declaration to a solution: the file to read first.
+
+check -> task -> choose -> method(s) -> residuals on fresh points -> Solution.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+
+from pinnflow.declare.check import raise_if_ill_posed
+from pinnflow.methods import evolution, first_order, least_squares, newton  # noqa: F401  (they register themselves)
+from pinnflow.methods.base import Clock, NotApplicable, Outcome, Task, find_method
+from pinnflow.methods.choose import Choice, choose
+from pinnflow.solution.error import fresh_residuals
+from pinnflow.solution.progress import make_progress
+from pinnflow.solution.solution import SOLVED, Solution
+
+GOOD_ENOUGH = 1e-9  # a later method is not tried below this estimate
+
+
+def fit(problem, method: str = "auto", *, tolerance=None, time_limit=None, seed=0, device=None, dtype=None,
+        network=None, points=None, progress=None, checkpoint=None, resume=False, callbacks=()) -> Solution:
+    """Solve `problem`; see `Problem.fit` for the arguments."""
+    raise_if_ill_posed(problem)
+    with make_progress(progress) as report:
+        task = Task(problem, tolerance=check_positive("tolerance", tolerance),
+                    clock=Clock(check_positive("time_limit", time_limit)), seed=int(seed), device=pick_device(device),
+                    dtype=dtype or torch.float64, network=network, points=points, report=report,
+                    checkpoint=checkpoint, resume=resume, callbacks=tuple(callbacks))
+        if method == "auto":
+            choice = choose(task)
+        else:
+            find_method(method)
+            choice = Choice((method,), "asked for")
+        report("decide", message=f"{choice.methods[0]}: {choice.reason}")
+        outcome = run(task, choice)
+        if outcome.trial is None:
+            raise NotSolved(f"{problem.name or 'the problem'} could not be solved by {outcome.method}: {outcome.stop}")
+        return finish(task, choice, outcome)
+
+
+def run(task: Task, choice: Choice) -> Outcome:
+    """The methods of a choice in turn until one is good enough; the best by its error estimate."""
+    best: Outcome | None = None
+    limit = task.clock.limit
+    for i, name in enumerate(choice.methods):
+        later = len(choice.methods) - 1 - i
+        task.clock.limit = task.clock.elapsed + (limit - task.clock.elapsed) * (0.4 if later else 1.0)
+        try:
+            outcome = find_method(name)(task)
+        except NotApplicable as reason:
+            if len(choice.methods) == 1:
+                raise NotApplicable(f"method `{name}` does not apply: {reason}") from None
+            continue
+        except KeyboardInterrupt:
+            outcome = task.latest or Outcome(None, float("inf"), float("inf"), "", name)
+            outcome.stop = "interrupted; this is the best so far"
+            later = 0
+        if best is None or (outcome.trial is not None and outcome.error_estimate < best.error_estimate):
+            best = outcome
+        goal = GOOD_ENOUGH if task.tolerance is None else task.tolerance
+        if not later or (best.score < SOLVED and best.error_estimate <= goal):
+            break
+    task.clock.limit = limit
+    return best
+
+
+def finish(task: Task, choice: Choice, outcome: Outcome) -> Solution:
+    """The solution with its residuals on fresh points; a large residual overrules a small estimate."""
+    checks, score = fresh_residuals(task, outcome)
+    estimate, stop = outcome.error_estimate, outcome.stop
+    solved = score < SOLVED and estimate < SOLVED
+    if score >= SOLVED:
+        estimate = max(estimate, min(score, 1.0))
+        stop = (f"NOT SOLVED: the equations are violated by {score:.0%} of their terms on fresh points. {stop}")
+    settings: dict[str, Any] = {"solved": bool(solved), "score": score, "tolerance": task.tolerance,
+                                "time_limit": task.clock.limit, "seconds": round(task.clock.elapsed, 3),
+                                "choice": list(choice.methods), "details": outcome.remarks}
+    reason = ". ".join([choice.reason[0].upper() + choice.reason[1:], *outcome.remarks])
+    return Solution(task.problem, outcome.trial, method=outcome.method, reason=reason, error_estimate=estimate,
+                    checks=checks, stop=stop, history=task.history, unknowns=outcome.unknowns, settings=settings,
+                    seed=task.seed)
+
+
+class NotSolved(RuntimeError):
+    """No method produced a function; the message says what stopped it and what to try."""
+
+
+def check_positive(name: str, value):
+    """`value` if it is None or a positive number."""
+    if value is not None and not value > 0:
+        raise ValueError(f"`{name}` is {value!r}; it must be a positive number")
+    return value
+
+
+def pick_device(device) -> torch.device:
+    """The device asked for, else a GPU if there is one, else the CPU."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        warnings.warn("no CUDA device was found; the CPU is used", stacklevel=3)
+        return torch.device("cpu")
+    return chosen

@@ -1,0 +1,245 @@
+"""Evolution problems: features in space with exact conditions, implicit integration in time, grown in rounds.
+
+Along one space axis the features are splines whose knots are re-placed after every round, by a monitor of the last
+solution, and waves where the axis is periodic; along several axes they are products of polynomials and waves. Each
+round enlarges the basis and tightens the time tolerance. Nothing is told where a layer is.
+
+The system itself is in `semidiscrete.py`, the integrator in `radau.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method
+from pinnflow.methods.rows import Measure, distance, measure, row_terms
+from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, evolution_form, tensor_grid
+from pinnflow.methods.threads import one_thread
+from pinnflow.trial.evolution import EvolutionTrial
+from pinnflow.trial.features import Basis, Product, Spline, product_indices
+
+DEGREE = 9
+GROWTH = 1.5
+PERFECT = 1e-11
+LARGEST_STATE = 1600
+SMALL_STATE = 600  # below, one thread is faster than two
+
+
+@dataclass
+class Round:
+    """One integration: its size, tolerance, solution and how good it is."""
+
+    family: str
+    size: int
+    tolerance: float
+    trial: EvolutionTrial
+    measure: Measure
+    score: float
+    seconds: float
+    steps: int
+
+    @property
+    def function(self):
+        return self.trial.function
+
+
+@register_method("evolution")
+def solve_evolution(task: Task) -> Outcome:
+    """Rounds of growing resolution until the estimate stalls, the tolerance is met or time is up."""
+    form = evolution_form(task)
+    if isinstance(form, str):
+        raise NotApplicable(form)
+    return Evolution(task, form).run()
+
+
+class Evolution:
+    """The rounds of one problem."""
+
+    def __init__(self, task: Task, form):
+        self.task, self.form = task, form
+        self.space = [i for i in range(task.dimension) if i != task.time_column]
+        self.states = sum(max(o, 1) for o in form.orders)
+        rng = task.rng(5)
+        self.checks = [task.draw(t, 1500 if t.block.kind == "equation" else 200, rng) for t in row_terms(task)]
+        self.fresh = self.checks[0]
+        self.rounds: list[Round] = []
+        self.troubles: list[str] = []
+
+    # -- bases ---------------------------------------------------------------------------------------------------
+
+    def families(self) -> list[str]:
+        if len(self.space) == 1:
+            return ["waves", "splines"] if self.task.periodic[self.space[0]] else ["splines"]
+        return ["products"]
+
+    def basis(self, family: str, size: int) -> tuple[Basis, Grid, int]:
+        """(basis over all columns, quadrature grid, points per axis for conditions on faces)."""
+        task = self.task
+        if family == "splines":
+            return self._splines(size)
+        axes, nodes = [], []
+        space_periodic = [task.periodic[i] for i in self.space]
+        indices = product_indices(np.ones(len(self.space)), size, space_periodic) if self.space else np.zeros((1, 0), int)
+        if self.space and len(self.space) == 1:
+            indices = np.arange(size | 1)[:, None]
+        counts = indices.max(axis=0) + 1 if self.space else []
+        full = np.zeros((len(indices), task.dimension), dtype=np.int64)
+        for i in range(task.dimension):
+            if i == task.time_column:
+                axes.append("chebyshev")
+                nodes.append((np.zeros(1), np.ones(1)))
+                continue
+            column = self.space.index(i)
+            full[:, i] = indices[:, column]
+            count = int(counts[column])
+            points = int(np.ceil(1.5 * count)) + 4
+            if task.periodic[i]:
+                axes.append("fourier")
+                nodes.append((-1 + 2 * np.arange(points) / points, np.full(points, 2.0 / points)))
+            else:
+                axes.append("chebyshev")
+                nodes.append(np.polynomial.legendre.leggauss(points))
+        basis = Product(tuple(axes), torch.as_tensor(full))
+        return basis, tensor_grid(task, nodes), max((int(c) for c in counts), default=1) + 2
+
+    def _splines(self, size):
+        axis = self.space[0]
+        periodic = self.task.periodic[axis]
+        pieces = max(size - (0 if periodic else DEGREE), DEGREE + 2 if periodic else 4)
+        last = self.rounds[-1].trial if self.rounds else None
+        knots = np.linspace(-1, 1, pieces + 1) if last is None else self._place(last, pieces)
+        spline = Spline(DEGREE, knots, periodic)
+        axes = ["chebyshev"] * self.task.dimension
+        axes[axis] = spline
+        full = np.zeros((spline.count, self.task.dimension), dtype=np.int64)
+        full[:, axis] = np.arange(spline.count)
+        nodes = [(np.zeros(1), np.ones(1))] * self.task.dimension
+        per_piece = (DEGREE + 1) // 2 if pieces > DEGREE else DEGREE + 1
+        nodes[axis] = composite_gauss(knots, per_piece)
+        return Product(tuple(axes), torch.as_tensor(full)), tensor_grid(self.task, nodes), 1
+
+    def _place(self, trial: EvolutionTrial, pieces: int) -> np.ndarray:
+        """Knots that share out the monitor of the last solution evenly."""
+        task, axis = self.task, self.space[0]
+        grid = np.linspace(-1, 1, 2001)
+        low, high = task.bounds[axis]
+        start, end = task.bounds[task.time_column]
+        points = torch.zeros(len(grid), task.dimension, dtype=torch.float64)
+        points[:, axis] = torch.as_tensor(low + (high - low) * (grid + 1) / 2)
+        orders = [tuple(k if i == axis else 0 for i in range(task.dimension)) for k in range(3)]
+        half = (high - low) / 2
+        monitor = np.zeros_like(grid)
+        for f in range(len(task.problem.fields)):
+            value, first, second = trial.snapshots(points, f, orders, np.linspace(start, end, 41))
+            size = np.ptp(value, axis=1, keepdims=True)
+            size = np.maximum(size, 1e-9 * max(size.max(), 1e-300))
+            local = np.abs(first) * half / size + np.sqrt(np.abs(second) * half**2 / size)
+            monitor = np.maximum(monitor, local.max(axis=0))
+        if not monitor.any():
+            return np.linspace(-1, 1, pieces + 1)
+        density = 0.25 + 0.75 * monitor / monitor.mean()
+        share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+        return np.interp(np.linspace(0, 1, pieces + 1), share / share[-1], grid)
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    def integrate(self, family: str, size: int, tolerance: float) -> Round | None:
+        """One round; None when the integration did not reach the end."""
+        task = self.task
+        begin = task.clock.elapsed
+        basis, grid, per_axis = self.basis(family, size)
+        bases = tuple(basis.restrict(task.is_missing(f)) for f in task.problem.fields)
+        bases = tuple(basis if b.size == basis.size else b for b in bases)
+        start, end = task.bounds[task.time_column]
+
+        def tell(t):
+            task.report("integrate", unknowns=basis.size * self.states, fraction=(t - start) / (end - start))
+
+        with one_thread(basis.size * self.states < SMALL_STATE):
+            system = Semidiscrete(task, self.form, bases, grid, end_points(task, per_axis))
+            trial, path = system.solve(tolerance, task.clock.over, tell)
+        if trial is None or path.reached < end - 1e-12 * (end - start):
+            self.troubles.append(path.trouble)
+            return None
+        result = measure(task, self.checks, trial.function)
+        finished = Round(family, basis.size, tolerance, trial, result, result.score(), task.clock.elapsed - begin,
+                         len(path.times) - 1)
+        self.rounds.append(finished)
+        task.record("round", unknowns=basis.size * self.states, score=finished.score, steps=finished.steps,
+                    estimate=self.estimate(), message=f"{basis.size} {family} in space, {finished.steps} steps in time")
+        return finished
+
+    def best(self) -> Round:
+        return min(self.rounds, key=lambda r: r.score)
+
+    def estimate(self) -> float:
+        """Distance of the best to the second-best solution, shared out by their scores."""
+        ranked = sorted(self.rounds, key=lambda r: r.score)
+        if len(ranked) < 2:
+            return float("inf")
+        best, other = ranked[:2]
+        share = best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)
+        return max(distance(self.task, self.fresh, best.function, other.function)) * share
+
+    def run(self) -> Outcome:
+        task = self.task
+        sizes = {"waves": 33, "splines": 24, "products": {0: 1, 1: 33, 2: 80, 3: 120}.get(len(self.space), 200)}
+        families = self.families()
+        tolerance, stalled, stop = 1e-4, 0, ""
+        while not stop:
+            before = self.best().score if self.rounds else np.inf
+            for family in families:
+                if self._too_long(family):
+                    continue
+                done = self.integrate(family, sizes[family], tolerance)
+                sizes[family] = int(sizes[family] * GROWTH) if self.space else 1
+                if done is not None:
+                    task.latest = self.outcome("interrupted")
+                if done is None and task.clock.over():
+                    break
+            if self.rounds:
+                if len(self.rounds) >= 4 and len(families) > 1:
+                    families = [self.best().family]
+                now = self.best().score
+                # A layer that is not found yet looks like a stall; only a resolved solution can stall.
+                stalled = stalled + 1 if now > 0.5 * before and now < 1e-2 else 0
+                estimate = self.estimate()
+                if task.tolerance is not None and estimate <= task.tolerance:
+                    stop = f"the error estimate met the tolerance {task.tolerance:.1e}"
+                elif now <= PERFECT or estimate <= PERFECT:
+                    stop = "the error estimate reached rounding error"
+                elif stalled >= 3:
+                    stop = "three larger bases did not halve the residual: the data are not smooth enough for more"
+            elif len(self.troubles) >= 4:
+                stop = f"the time integration failed: {self.troubles[-1]}"
+            if not stop and all(self._too_long(f) for f in families):
+                stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
+            if not stop and all(sizes[f] * self.states > LARGEST_STATE for f in families):
+                stop = f"the largest dense system ({LARGEST_STATE} weights) was reached"
+            tolerance = max(1e-12, tolerance / 10)
+        return self.outcome(stop)
+
+    def outcome(self, stop: str) -> Outcome:
+        """The best round as a result; nothing when no round reached the end."""
+        if not self.rounds:
+            return Outcome(None, float("inf"), float("inf"), stop, "evolution")
+        best = self.best()
+        return Outcome(best.trial, self.estimate(), best.score, stop, "evolution",
+                       [f"{best.size} {best.family} in space, {best.steps} steps in time, "
+                        f"relative residual {best.score:.1e}"])
+
+    def _too_long(self, family):
+        mine = [r for r in self.rounds if r.family == family]
+        if not mine:
+            return self.task.clock.over()
+        return self.task.clock.elapsed + 3.0 * mine[-1].seconds > self.task.clock.limit
+
+
+def composite_gauss(knots: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre places and weights on every piece between knots."""
+    places, weights = np.polynomial.legendre.leggauss(points)
+    low, high = knots[:-1, None], knots[1:, None]
+    return ((low + high) / 2 + (high - low) / 2 * places).ravel(), ((high - low) / 2 * weights).ravel()

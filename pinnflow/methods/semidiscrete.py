@@ -1,0 +1,567 @@
+"""Evolution problems: features in space, weights in time by an implicit method of order 9.
+
+Form solved, for fields u with highest time derivative of order m >= 1 (or 0 for algebraic fields):
+
+    A(x) d^m u / dt^m + N(t, x, u, D u, ...) = 0,   R u = g(t) at the ends,   initial values of all lower derivatives.
+
+Procedure: the spatial basis is made orthonormal on a quadrature grid; the boundary conditions split it into a null
+space Z, where the equations are projected (Galerkin), and its complement, whose weights follow the data g(t); the
+resulting system M y' = F(t, y) goes to `radau.py` with the symbolic Jacobian.
+
+Sources: Zhang et al., Frozen-PINN, 2405.20836 (space features, time integration); Canuto et al., Spectral Methods
+(2006) for the projections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import sympy
+import torch
+
+from pinnflow.compiler.lowering import lower
+from pinnflow.compiler.residual import Residual
+from pinnflow.declare.analysis import Atom, Part
+from pinnflow.methods import radau
+from pinnflow.methods.base import Task
+from pinnflow.trial.evolution import EvolutionTrial
+from pinnflow.trial.features import Basis
+
+CONSTRAINT_CUT = 1e-11
+
+
+@dataclass(frozen=True)
+class State:
+    """One block of the state vector: the weights of d^order/dt^order of a field."""
+
+    field: int
+    order: int
+    span: slice
+
+
+@dataclass
+class Form:
+    """A problem in the form this method solves.
+
+    Attributes:
+        orders: highest time derivative per field.
+        equations: per field the residual without its leading term, as a part whose atoms are states.
+        leads: per field `[(field of the leading atom, space orders, coefficient)]`; empty for an algebraic field.
+        boundaries: parts that are affine in the fields with coefficients constant in time.
+        initial: parts at the initial time.
+    """
+
+    orders: list[int]
+    equations: list[Part]
+    leads: list[list[tuple[int, tuple[int, ...], sympy.Expr]]]
+    boundaries: list[Part]
+    initial: list[Part]
+
+
+def evolution_form(task: Task) -> Form | str:
+    """The form above, or a sentence that says why the problem does not have it."""
+    problem, time = task.problem, task.problem.time
+    if time is None:
+        return "there is no time coordinate"
+    if problem.unknowns:
+        return "coefficients are to be found"
+    if any(block.kind == "observation" for block in problem.blocks):
+        return "observations have to be matched"
+    column = task.time_column
+    if any(time not in f.args for f in problem.fields):
+        return "a field does not depend on time"
+    equations = [block.parts[0] for block in problem.blocks if block.kind == "equation"]
+    if len(equations) != len(problem.fields):
+        return f"there are {len(equations)} equations for {len(problem.fields)} fields"
+    orders = [0] * len(problem.fields)
+    for part in equations:
+        if any(atom.pins for atom in part.atoms):
+            return "an equation takes a field at a fixed place"
+        for atom in part.atoms:
+            f = task.field_index(atom)
+            orders[f] = max(orders[f], atom.orders[column])
+    if not any(orders):
+        return "no time derivative appears"
+    owners = _match_equations(task, equations, orders)
+    if isinstance(owners, str):
+        return owners
+    rests, leads = [], []
+    for f, part in enumerate(owners):
+        lead_atoms = [a for a in part.atoms if orders[task.field_index(a)] and
+                      a.orders[column] == orders[task.field_index(a)]]
+        split = _split_lead(part, lead_atoms, time)
+        if isinstance(split, str):
+            return split
+        rest, coefficients = split
+        leads.append([(task.field_index(a), _space(a.orders, column), c) for a, c in coefficients])
+        atoms = tuple(a for a in part.atoms if a not in lead_atoms)
+        rests.append(Part(rest, tuple(sympy.Add.make_args(rest)), atoms, part.free, {}))
+    boundaries, initial = [], []
+    start = problem.bounds[time][0]
+    for term in task.terms:
+        if term.block.kind == "equation" or term.exact:
+            continue
+        part = term.part
+        pinned_in_time = {float(value) for c, value in part.pins.items() if c == time}
+        if pinned_in_time:
+            if len({a.pins for a in part.atoms}) > 1 or abs(min(pinned_in_time) - start) > 1e-12 * (1 + abs(start)):
+                return f"{term.block.name} is not at the initial time"
+            if term.block.kind == "point" and set(part.pins) != {time} and len(task.problem.columns) > 1:
+                return f"{term.block.name} fixes a single point"
+            initial.append(part)
+            continue
+        for atom in part.atoms:
+            if atom.orders[column]:
+                return f"{term.block.name} holds a time derivative"
+            slope = sympy.diff(part.expression, atom.symbol)
+            if slope.free_symbols & ({time} | {a.symbol for a in part.atoms}):
+                return f"{term.block.name} is nonlinear or its coefficients change in time"
+        if len({orders[task.field_index(a)] for a in part.atoms}) > 1:
+            return f"{term.block.name} couples fields of different order in time"
+        boundaries.append(part)
+    known = {}
+    for part in initial:
+        given = _initial_value(task, part, column)
+        if isinstance(given, str):
+            return given
+        known[given] = True
+    for f, order in enumerate(orders):
+        for k in range(order):
+            if (f, k) not in known:
+                return f"the initial data of {problem.fields[f].func.__name__} are not given one by one"
+    return Form(orders, rests, leads, boundaries, initial)
+
+
+def _match_equations(task, equations, orders):
+    """Equations in the order of the fields they determine: by their leading terms, then by what is left."""
+    column = task.time_column
+    fields = range(len(orders))
+    owner: dict[int, Part] = {}
+    rest = list(equations)
+    allowed = {f: [i for i, part in enumerate(rest) if any(
+        task.field_index(a) == f and a.orders[column] == orders[f] for a in part.atoms)] for f in fields}
+    taken: dict[int, int] = {}
+
+    def assign(f, seen):
+        for i in allowed[f]:
+            if i not in seen:
+                seen.add(i)
+                if i not in taken or assign(taken[i], seen):
+                    taken[i] = f
+                    return True
+        return False
+
+    for f in sorted(fields, key=lambda f: -orders[f]):
+        if not assign(f, set()):
+            return f"no equation determines {task.problem.fields[f].func.__name__}"
+    for i, f in taken.items():
+        owner[f] = rest[i]
+    return [owner[f] for f in fields]
+
+
+def _split_lead(part, lead_atoms, time):
+    """(the rest, [(leading atom, coefficient)]) with coefficients free of time and fields, or a reason."""
+    symbols = {a.symbol for a in part.atoms}
+    rest = part.expression
+    coefficients = []
+    for atom in lead_atoms:
+        slope = sympy.expand(sympy.diff(rest, atom.symbol))
+        coefficients.append((atom, slope))
+    zero = {a.symbol: 0 for a in lead_atoms}
+    if any(c.free_symbols & symbols & {a.symbol for a in lead_atoms} for _, c in coefficients):
+        return "the highest time derivative enters nonlinearly"
+    rest = rest.subs(zero)
+    moving = any(c.free_symbols & (symbols | {time}) for _, c in coefficients)
+    if moving:
+        if len(coefficients) > 1:
+            return "several time derivatives with varying coefficients share an equation"
+        atom, c = coefficients[0]
+        return rest / c, [(atom, sympy.S.One)]
+    return rest, coefficients
+
+
+def _initial_value(task, part, column):
+    """(field, order) that an initial condition gives as a function of space, or a reason."""
+    if len(part.atoms) != 1:
+        return "an initial condition involves several derivatives at once"
+    atom = part.atoms[0]
+    slope = sympy.diff(part.expression, atom.symbol)
+    if any(_space(atom.orders, column)) or slope.free_symbols & {atom.symbol}:
+        return "an initial condition is not a value or a time derivative of a field"
+    return task.field_index(atom), atom.orders[column]
+
+
+def _space(orders, time):
+    return tuple(0 if i == time else o for i, o in enumerate(orders))
+
+
+@dataclass
+class Grid:
+    """Quadrature in space: `points [q, D]` in problem units (time column arbitrary), `weights [q]`."""
+
+    points: torch.Tensor
+    weights: np.ndarray
+
+
+class Semidiscrete:
+    """M y' = F(t, y) for a problem on one spatial basis and quadrature grid.
+
+    Args:
+        task: the problem.
+        form: its evolution form.
+        bases: per field a basis over all columns, constant along time.
+        grid: quadrature that resolves products of features.
+        ends: `(part) -> tensor [k, D]` points at which boundary conditions are imposed.
+    """
+
+    def __init__(self, task: Task, form: Form, bases: tuple[Basis, ...], grid: Grid, ends: Callable):
+        self.task, self.form, self.bases, self.grid = task, form, bases, grid
+        self.columns = task.problem.columns
+        self.time = task.time_column
+        self.start = task.bounds[self.time][0]
+        self.scaled = task.frame.scale(grid.points)
+        self.root = np.sqrt(grid.weights)
+        self._orthonormalise()
+        self._layout()
+        self._constrain(ends)
+        self._residuals()
+
+    # -- basis ---------------------------------------------------------------------------------------------------
+
+    def _design(self, f, points, orders):
+        """D^orders of field f's orthonormal functions at points: `[n, N]`."""
+        out = torch.zeros(len(points), self.bases[f].size, dtype=torch.float64)
+        self.bases[f].accumulate(out, self.task.frame.scale(points), [(torch.ones((), dtype=torch.float64), orders)])
+        return (out.numpy() * self.task.frame.factor(orders)) @ self.back[f]
+
+    def _orthonormalise(self):
+        cache: dict[int, np.ndarray] = {}
+        self.back = [np.eye(b.size) for b in self.bases]
+        zero = (0,) * len(self.columns)
+        for f, basis in enumerate(self.bases):
+            if id(basis) not in cache:
+                values = self._design(f, self.grid.points, zero) * self.root[:, None]
+                q, r = np.linalg.qr(values)
+                cache[id(basis)] = scipy.linalg.solve_triangular(r, np.eye(len(r)))
+            self.back[f] = cache[id(basis)]
+        self._designs: dict = {}
+
+    def design(self, f, orders):
+        """The same at the quadrature points, kept."""
+        key = (id(self.bases[f]), orders)
+        if key not in self._designs:
+            self._designs[key] = self._design(f, self.grid.points, orders)
+        return self._designs[key]
+
+    # -- state vector --------------------------------------------------------------------------------------------
+
+    def _layout(self):
+        self.states, start = [], 0
+        for f, order in enumerate(self.form.orders):
+            for k in range(max(order, 1)):
+                span = slice(start, start + self.bases[f].size)
+                self.states.append(State(f, k, span))
+                start = span.stop
+        self.size = start
+        self.find = {(s.field, s.order): s for s in self.states}
+
+    def _constrain(self, ends):
+        """Per group of coupled fields: R w = g(t); Z spans the null space, `lift` maps g to its complement."""
+        widths = [b.size for b in self.bases]
+        offsets = np.cumsum([0, *widths])
+        rows, data = [], []
+        for part in self.form.boundaries:
+            places = ends(part)
+            row = np.zeros((len(places), offsets[-1]))
+            residual = Residual(part, self.columns, (), self.task.problem.bounds)
+            nothing = [torch.zeros(len(places), dtype=torch.float64) for _ in part.atoms]
+            slopes = residual.slopes(places, nothing, [])
+            for atom, slope in zip(part.atoms, slopes, strict=True):
+                f = self.task.field_index(atom)
+                values = self._design(f, residual.place(places, atom), atom.orders)
+                row[:, offsets[f]:offsets[f + 1]] += slope.expand(len(places)).numpy()[:, None] * values
+            rows.append(row)
+            data.append((part, places))
+        total = offsets[-1]
+        self.data = data
+        if not rows:
+            self.null, self.lift, self.row_scale = None, None, None
+            return
+        matrix = np.concatenate(rows)
+        self.row_scale = np.linalg.norm(matrix, axis=1)
+        self.row_scale[self.row_scale == 0] = 1.0
+        u, s, vt = np.linalg.svd(matrix / self.row_scale[:, None], full_matrices=True)
+        rank = int((s > CONSTRAINT_CUT * s[0]).sum())
+        self.lift = vt[:rank].T / s[:rank] @ u[:, :rank].T  # [total, rows]
+        self.projector = vt[rank:].T @ vt[rank:]  # onto the null space, [total, total]
+        self.null = vt[rank:].T
+        self.offsets = offsets
+        self._data_functions = [self._lower_data(part) for part, _ in data]
+
+    def _lower_data(self, part):
+        """g of a part and its time derivatives 0..2 as functions of the columns: R w = g."""
+        g = -part.expression.subs({a.symbol: 0 for a in part.atoms})
+        time = self.task.problem.time
+        return lower([sympy.diff(g, time, k) for k in range(4)], self.columns), bool(g.free_symbols & {time})
+
+    def boundary_data(self, t: float, order: int) -> np.ndarray:
+        """d^order g / dt^order, scaled as the rows, `[rows]`."""
+        values = []
+        for (_, places), (function, moving) in zip(self.data, self._data_functions, strict=True):
+            if order and not moving:
+                values.append(np.zeros(len(places)))
+                continue
+            columns = list(places.unbind(1))
+            columns[self.time] = torch.full_like(columns[0], t)
+            values.append(function(columns)[order].expand(len(places)).numpy())
+        return np.concatenate(values) / self.row_scale
+
+    @property
+    def moving_data(self) -> bool:
+        return self.null is not None and any(moving for _, moving in self._data_functions)
+
+    # -- equations -----------------------------------------------------------------------------------------------
+
+    def _residuals(self):
+        problem = self.task.problem
+        self.residuals = [Residual(part, self.columns, (), problem.bounds, f"equation of {f.func.__name__}")
+                          for part, f in zip(self.form.equations, problem.fields, strict=True)]
+        self.mass = self._mass()
+        self.atom_designs = []
+        for residual in self.residuals:
+            entries = []
+            for atom in residual.part.atoms:
+                f = self.task.field_index(atom)
+                entries.append((self.find[f, atom.orders[self.time]], self.design(f, _space(atom.orders, self.time))))
+            self.atom_designs.append(entries)
+        self.tests = [self.design(f, (0,) * len(self.columns)) * self.grid.weights[:, None]
+                      for f in range(len(problem.fields))]
+
+    def _last(self, f):
+        """The state whose time derivative equation f gives."""
+        return self.find[f, max(self.form.orders[f], 1) - 1]
+
+    def _mass(self):
+        """M, `[size, size]`, or None when it is the identity."""
+        mass = np.eye(self.size)
+        plain = True
+        weights = self.grid.weights
+        for f, leads in enumerate(self.form.leads):
+            row = self._last(f)
+            if len(leads) == 1 and leads[0][0] == f and not any(leads[0][1]) and leads[0][2] == 1:
+                continue
+            plain = False
+            block = np.zeros((self.bases[f].size, self.size))
+            test = self.design(f, (0,) * len(self.columns)) * weights[:, None]
+            for g, orders, coefficient in leads:
+                values = lower([coefficient], self.columns)(list(self.grid.points.unbind(1)))[0]
+                block[:, self._last(g).span] += test.T @ (
+                    values.expand(len(weights)).numpy()[:, None] * self.design(g, orders))
+            mass[row.span] = self._project(block, f)
+            if leads:
+                mass[row.span] += self._complement(f, [g for g, _, _ in leads])
+            elif self.null is not None:
+                pass  # an algebraic field: its constraint rows are algebraic too
+        return None if plain else mass
+
+    def _pieces(self, f):
+        return slice(self.offsets[f], self.offsets[f + 1])
+
+    def _project(self, block, f):
+        """Rows of equation f kept in the null space of the boundary rows of field f."""
+        if self.null is None:
+            return block
+        p = self.projector[self._pieces(f), self._pieces(f)]
+        return p @ block
+
+    def _complement(self, f, leads):
+        row = np.zeros((self.bases[f].size, self.size))
+        if self.null is not None:
+            p = self.projector[self._pieces(f), self._pieces(f)]
+            row[:, self._last(f).span] += np.eye(len(p)) - p
+        return row
+
+    def right_side(self, times: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """F at k times and states: `[k, size]`."""
+        k = len(times)
+        q = len(self.grid.weights)
+        points = self.grid.points.repeat(k, 1)
+        points[:, self.time] = torch.as_tensor(np.repeat(times, q))
+        result = np.zeros((k, self.size))
+        for state in self.states:
+            above = self.find.get((state.field, state.order + 1))
+            if above is not None:
+                result[:, state.span] = states[:, above.span]
+        raw = []
+        for f, residual in enumerate(self.residuals):
+            atoms = [torch.as_tensor((states[:, s.span] @ d.T).reshape(-1)) for s, d in self.atom_designs[f]]
+            values = residual.value(points, atoms, []).numpy().reshape(k, q)
+            raw.append(-values @ self.tests[f])  # [k, N_f]
+        if self.null is None:
+            for f, value in enumerate(raw):
+                result[:, self._last(f).span] = value
+            return result
+        together = np.concatenate(raw, axis=1) @ self.projector
+        for i, t in enumerate(times):
+            if self.moving_data or any(order == 0 for order in self.form.orders):
+                together[i] += self._data_rows(t, states[i])
+        for f in range(len(raw)):
+            result[:, self._last(f).span] = together[:, self._pieces(f)]
+        return result
+
+    def _data_rows(self, t, state):
+        """What drives the complement of the null space: the derivative of the data; the data itself when algebraic."""
+        row = np.zeros(self.offsets[-1])
+        derivatives: dict[int, np.ndarray] = {}
+        for f, order in enumerate(self.form.orders):
+            if order not in derivatives:
+                derivatives[order] = self.lift @ self.boundary_data(t, order)
+            piece = derivatives[order][self._pieces(f)]
+            if order == 0:
+                p = self.projector[self._pieces(f), self._pieces(f)]
+                own = state[self._last(f).span]
+                piece = piece - (own - p @ own)
+            row[self._pieces(f)] += piece
+        return row
+
+    def jacobian(self, t: float, state: np.ndarray) -> np.ndarray:
+        """dF/dy, `[size, size]`, from the symbolic derivative of the equations."""
+        points = self.grid.points.clone()
+        points[:, self.time] = t
+        matrix = np.zeros((self.size, self.size))
+        for s in self.states:
+            above = self.find.get((s.field, s.order + 1))
+            if above is not None:
+                matrix[s.span, above.span] = np.eye(s.span.stop - s.span.start)
+        raw = np.zeros((sum(b.size for b in self.bases), self.size))
+        start = 0
+        for f, residual in enumerate(self.residuals):
+            atoms = [torch.as_tensor(d @ state[s.span]) for s, d in self.atom_designs[f]]
+            slopes = residual.slopes(points, atoms, [])
+            by_state: dict[tuple, np.ndarray] = {}
+            for (s, d), slope in zip(self.atom_designs[f], slopes, strict=True):
+                value = slope.numpy()
+                term = d * (value[:, None] if value.ndim else value)
+                key = (s.field, s.order)
+                by_state[key] = by_state[key] + term if key in by_state else term
+            stop = start + self.bases[f].size
+            for key, term in by_state.items():
+                raw[start:stop, self.find[key].span] -= self.tests[f].T @ term
+            start = stop
+        if self.null is not None:
+            raw = self.projector @ raw
+        start = 0
+        for f in range(len(self.residuals)):
+            stop = start + self.bases[f].size
+            last = self._last(f)
+            matrix[last.span] += raw[start:stop]
+            if self.null is not None and self.form.orders[f] == 0:
+                p = self.projector[self._pieces(f), self._pieces(f)]
+                matrix[last.span, last.span] -= np.eye(len(p)) - p
+            start = stop
+        return matrix
+
+    def initial_state(self) -> np.ndarray:
+        """The projection of the initial data, meeting the boundary data; algebraic fields start at zero."""
+        state = np.zeros(self.size)
+        points = self.grid.points.clone()
+        points[:, self.time] = self.start
+        values: dict[tuple[int, int], np.ndarray] = {}
+        for part in self.form.initial:
+            atom = part.atoms[0]
+            f, k = self.task.field_index(atom), atom.orders[self.time]
+            slope = sympy.diff(part.expression, atom.symbol)
+            given = -part.expression.subs(atom.symbol, 0) / slope
+            data = lower([given], self.columns)(list(points.unbind(1)))[0].expand(len(points)).numpy()
+            values[f, k] = self.tests[f].T @ data
+        for k in range(max(max(self.form.orders), 1)):
+            if self.null is None:
+                for s in self.states:
+                    if s.order == k and (s.field, k) in values:
+                        state[s.span] = values[s.field, k]
+                continue
+            together = np.zeros(self.offsets[-1])
+            for f in range(len(self.bases)):
+                if (f, k) in values:
+                    together[self._pieces(f)] = values[f, k]
+            together = self.projector @ together + self.lift @ self.boundary_data(self.start, k)
+            for s in self.states:
+                if s.order == k and (s.field, k) in values:
+                    state[s.span] = together[self._pieces(s.field)]
+        return self._consistent(state)
+
+    def _consistent(self, state):
+        """Newton for the algebraic fields at the initial time."""
+        spans = [self._last(f).span for f, order in enumerate(self.form.orders) if order == 0]
+        if not spans:
+            return state
+        index = np.concatenate([np.arange(s.start, s.stop) for s in spans])
+        for _ in range(30):
+            value = self.right_side(np.array([self.start]), state[None])[0][index]
+            slope = self.jacobian(self.start, state)[np.ix_(index, index)]
+            change = np.linalg.lstsq(slope, -value, rcond=1e-14)[0]
+            state[index] += change
+            if np.linalg.norm(change) <= 1e-13 * max(np.linalg.norm(state[index]), 1e-300):
+                break
+        return state
+
+    # -- solve ---------------------------------------------------------------------------------------------------
+
+    def solve(self, tolerance: float, should_stop: Callable[[], bool], on_step: Callable[[float], None]):
+        """(trial, path): the integrated solution, as far as it went."""
+        end = self.task.bounds[self.time][1]
+        constant = self.is_autonomous_linear()
+        with np.errstate(all="ignore"):
+            path = radau.integrate(self.right_side, self.jacobian, (self.start, end), self.initial_state(), tolerance,
+                                   mass=self.mass, blocks=[s.span for s in self.states], constant_jacobian=constant,
+                                   should_stop=should_stop, on_step=on_step)
+        if len(path.states) == 0:
+            return None, path
+        weights = tuple(path.states[:, :, self.find[f, 0].span] @ self.back[f].T for f in range(len(self.bases)))
+        nodes = np.append(0.0, radau.tableau(path.states.shape[1] - 1).nodes)
+        return EvolutionTrial(self.task.frame, self.time, self.bases, path.times, nodes, weights), path
+
+    def is_autonomous_linear(self) -> bool:
+        """F is affine in the state with a Jacobian that does not change."""
+        moving = {self.task.problem.time}
+        for part in self.form.equations:
+            symbols = {a.symbol for a in part.atoms}
+            for atom in part.atoms:
+                if sympy.diff(part.expression, atom.symbol).free_symbols & (symbols | moving):
+                    return False
+        return True
+
+
+def end_points(task: Task, per_axis: int) -> Callable[[Part], torch.Tensor]:
+    """Places on a face at which a boundary condition is imposed: Gauss points along its free space axes."""
+    def places(part: Part) -> torch.Tensor:
+        axes = []
+        for i, column in enumerate(task.problem.columns):
+            low, high = task.bounds[i]
+            if column in part.pins:
+                axes.append(np.array([float(part.pins[column])]))
+            elif i == task.time_column:
+                axes.append(np.array([low]))
+            elif task.periodic[i]:
+                axes.append(low + (high - low) * np.arange(per_axis) / per_axis)
+            else:
+                axes.append((low + high) / 2 + (high - low) / 2 * np.polynomial.legendre.leggauss(per_axis)[0])
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
+        return torch.as_tensor(grid)
+    return places
+
+
+def tensor_grid(task: Task, nodes: list[tuple[np.ndarray, np.ndarray]]) -> Grid:
+    """Tensor quadrature from per-column (places in [-1, 1], weights); the time column has one place."""
+    points = np.stack(np.meshgrid(*(n for n, _ in nodes), indexing="ij"), -1).reshape(-1, len(nodes))
+    weights = np.array([1.0])
+    for _, w in nodes:
+        weights = np.multiply.outer(weights, w)
+    frame = task.frame
+    return Grid(torch.as_tensor(points) * frame.half + frame.center, weights.reshape(-1))
+
+
+__all__ = ["Atom", "Form", "Grid", "Semidiscrete", "end_points", "evolution_form", "tensor_grid"]
