@@ -106,7 +106,7 @@ class Compiled:
     def resample(self) -> None:
         """Draws new points for every block that was asked for by number."""
         drawn: dict[object, tuple[Tensor, list[Tensor]]] = {}
-        self._rows = {}
+        self._rows: dict[str, list[Tensor]] = {}
         for name, block in self._evaluation.blocks.items():
             if name in self._given:
                 self.points[name] = self._given[name]
@@ -119,9 +119,9 @@ class Compiled:
                 )
                 tensor = torch.as_tensor(array, dtype=self._dtype or torch.float64, device=self._device)
                 drawn[key] = tensor, [torch.as_tensor(index, device=self._device) for index in rows]
-            self.points[name], rows = drawn[key]
-            if len(rows) > 1:
-                self._rows[name] = rows
+            self.points[name], numbers = drawn[key]
+            if len(numbers) > 1:
+                self._rows[name] = numbers
 
     def residuals(self, module: Module, points: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The residual of each statement at each of its points, `{block: [n]}`, in problem units.

@@ -199,7 +199,10 @@ class _Composition(torch.autograd.Function):
     @staticmethod
     def forward(chain, widths, value, *slopes):
         outer = chain(value, len(slopes))
-        return (outer[0], *faa_di_bruno(outer[1:], _Directional.of(slopes, widths)))
+        results = (outer[0], *faa_di_bruno(outer[1:], _Directional.of(slopes, widths)))
+        # Where f is the identity a result is an argument, which autograd wants as a view.
+        given = {id(value), *map(id, slopes)}
+        return tuple(y.view_as(y) if y is not None and id(y) in given else y for y in results)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -328,6 +328,8 @@ def guarded(expression: Expr, condition) -> Expr:
     """
     if condition is sympy.true or not expression.args:
         return expression
+    if isinstance(expression, sympy.Piecewise):
+        return sympy.Piecewise(*((guarded(pair.expr, condition), pair.cond) for pair in expression.args))
     arguments = [
         guarded(argument, condition) if isinstance(argument, Expr) else argument for argument in expression.args
     ]
