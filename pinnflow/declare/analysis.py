@@ -109,7 +109,8 @@ def make_part(
     used = expression.free_symbols
     atoms = tuple(sorted((normaliser.atoms[s] for s in used if s in normaliser.atoms), key=lambda a: a.symbol.name))
     # A column is free when a coefficient or some atom still varies along it; the others are pinned where the atoms are.
-    varying, places = {c for c in columns if c in used}, {}
+    varying = {c for c in columns if c in used}
+    places: dict[Expr, Expr] = {}
     for atom in atoms:
         own = dict(atom.pins)
         for axis in atom.field.args:

@@ -131,7 +131,7 @@ def corner_mismatch(problem: Problem) -> Iterator[Finding]:
 @check
 def snapped_pins(problem: Problem) -> Iterator[Finding]:
     """Pins that were taken for an end of the domain although they differ a little from it."""
-    for label, moved in problem._snapped.items():
+    for label, moved in problem.snapped.items():
         for (column, value), end in moved:
             here = repr(float(value)) if value.is_Float else value
             message = f"`{column} = {here}` is taken as the end `{column} = {end}`."
@@ -386,7 +386,8 @@ def _redundant_beside_periodic(problem, column):
 
 def _initial_data(problem) -> dict[tuple[AppliedUndef, int], tuple[Expr, str]]:
     """`{(field, order in time): (data, condition)}` of the conditions at the low end of time."""
-    place, found = problem.columns.index(problem.time), {}
+    place = problem.columns.index(problem.time)
+    found: dict[tuple[AppliedUndef, int], tuple[Expr, str]] = {}
     for value in _prescribed(problem):
         pins = dict(value.atom.pins)
         if value.block.kind == "initial" and set(pins) == {problem.time}:

@@ -200,7 +200,7 @@ def idle_coordinates(problem: Problem) -> Iterator[Finding]:
 
 def exact_residual(problem: Problem, part) -> tuple[float, float, np.ndarray]:
     """The largest residual of `problem.exact` in a part, the largest term, and the point of the former."""
-    replaced = {a.symbol: value_of(a, problem.columns, problem.exact) for a in part.atoms}
+    replaced = {a.symbol: value_of(a, problem.columns, problem.exact or {}) for a in part.atoms}
     points = points_in(problem, 24, part.pins)[2:]  # a closed form may be singular at a corner
     terms = [values(term.xreplace(replaced), problem, points) for term in part.terms]
     gap = np.abs(np.sum(terms, axis=0))

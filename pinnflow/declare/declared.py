@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import sympy
@@ -70,7 +71,7 @@ def stranger(it: Declared, symbol: Symbol, where: str) -> tuple[str, str, str]:
     )
 
 
-def real(value: object) -> float | None:
+def real(value: Any) -> float | None:
     """The finite real number a value stands for, or None."""
     try:
         number = float(value)

@@ -50,7 +50,8 @@ def read_domain(domain: object) -> tuple[dict[Symbol, tuple[Expr, Expr]], list[M
         found = "it is empty" if isinstance(domain, Mapping) else f"it is of type {type(domain).__name__}"
         message = f"expected a dict `{{coordinate: (low, high)}}`, but {found}."
         return {}, [Mistake("domain", message, "Write for example `domain={t: (0, 1), x: (-1, 1)}`.", "domain")]
-    intervals, mistakes = {}, []
+    intervals: dict[Symbol, tuple[Expr, Expr]] = {}
+    mistakes: list[Mistake] = []
     for coordinate, given in domain.items():
         mistake = _wrong_coordinate(coordinate, intervals)
         ends = None

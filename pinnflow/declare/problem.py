@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ class Problem(_Frozen):
         bounds: `{column: (low, high)}` in floats.
         ends: `{column: (low, high)}` in sympy numbers.
         blocks: the residual blocks of equations, conditions and observations, in this order.
+        snapped: by condition, the pins that were taken for an end of the domain although they differ a little.
         arguments: what was given, so that `Problem(**problem.arguments)` is the same problem.
 
     Raises:
@@ -74,18 +75,19 @@ class Problem(_Frozen):
     name: str | None
     blocks: tuple[Block, ...]
     arguments: Mapping[str, Any]
+    snapped: Mapping[str, tuple]
 
     def __init__(
         self,
-        equations,
-        domain,
-        conditions=(),
+        equations: Iterable[Any],
+        domain: Mapping[Any, Any],
+        conditions: Iterable[Any] = (),
         *,
-        where=None,
-        unknowns=None,
-        observations=(),
-        time=None,
-        exact=None,
+        where: Any = None,
+        unknowns: Mapping[Any, Any] | None = None,
+        observations: Iterable[Observations] = (),
+        time: Symbol | None = None,
+        exact: Any = None,
         name: str | None = None,
     ):
         it = gate.read(equations, domain, conditions, where, unknowns, observations, time, exact, name)
@@ -104,7 +106,7 @@ class Problem(_Frozen):
             exact=None if it.exact is None else MappingProxyType(it.exact),
             name=name,
             blocks=it.blocks,
-            _snapped=it.snapped,
+            snapped=MappingProxyType(it.snapped),
         )
         self._store(
             arguments=MappingProxyType(
@@ -122,7 +124,7 @@ class Problem(_Frozen):
             )
         )
 
-    def with_(self, **changes) -> Problem:
+    def with_(self, **changes: Any) -> Problem:
         """A copy with some arguments replaced, e.g. `problem.with_(domain={...}, name="longer")`.
 
         Raises:
@@ -147,19 +149,19 @@ class Problem(_Frozen):
 
     def fit(
         self,
-        method="auto",
+        method: str = "auto",
         *,
         tolerance: float | None = None,
         time_limit: float | None = None,
         seed: int = 0,
-        device=None,
-        dtype=None,
-        network=None,
-        points=None,
-        progress=None,
-        checkpoint=None,
+        device: Any = None,
+        dtype: Any = None,
+        network: Any = None,
+        points: Any = None,
+        progress: Any = None,
+        checkpoint: Any = None,
         resume: bool = False,
-        callbacks=(),
+        callbacks: Iterable[Any] = (),
     ) -> Solution:
         """The solution, with an estimate of its error.
 

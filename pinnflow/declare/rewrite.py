@@ -48,8 +48,8 @@ def scale_part(part: Part, columns: tuple[Symbol, ...], scales: Mapping[Symbol |
         factor = of_field.size
         for column, order in zip(columns, atom.orders, strict=True):
             factor /= scales.get(column, Scale()).size ** order
-        pins = tuple((column, _scaled(value, scales.get(column))) for column, value in atom.pins)
-        new = Atom(atom.field, atom.orders, pins)
+        here = tuple((column, _scaled(value, scales.get(column))) for column, value in atom.pins)
+        new = Atom(atom.field, atom.orders, here)
         atoms.append(new)
         moved[atom.symbol] = factor * new.symbol + (of_field.shift if atom.order == 0 else 0)
     for column in columns:
@@ -58,8 +58,8 @@ def scale_part(part: Part, columns: tuple[Symbol, ...], scales: Mapping[Symbol |
             moved[column] = scale.shift + scale.size * column
     expression = part.expression.xreplace(moved)
     pins = {column: _scaled(value, scales.get(column)) for column, value in part.pins.items()}
-    atoms = tuple(sorted(atoms, key=lambda atom: atom.symbol.name))
-    return Part(expression, summands(expression), atoms, part.free, pins)
+    by_name = tuple(sorted(atoms, key=lambda atom: atom.symbol.name))
+    return Part(expression, summands(expression), by_name, part.free, pins)
 
 
 def _scaled(value, scale):

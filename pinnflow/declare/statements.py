@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import sympy
@@ -50,7 +51,7 @@ class Condition(_Frozen):
     name: str | None
     weight: float | None
 
-    def __init__(self, eq, on=None, name: str | None = None, weight: float | None = None):
+    def __init__(self, eq: Any, on: Any = None, name: str | None = None, weight: float | None = None):
         if isinstance(on, Mapping):
             on = MappingProxyType(dict(on))
         self._store(eq=eq, on=on, name=name, weight=weight)
@@ -87,7 +88,7 @@ class Observations(_Frozen):
     values: np.ndarray
     noise: np.ndarray | None
 
-    def __init__(self, expression, at: Mapping, values, noise=None):
+    def __init__(self, expression: Any, at: Mapping[Any, Any], values: Any, noise: Any = None):
         if not isinstance(at, Mapping):
             raise DeclarationError(
                 f"`Observations`: the points are {type(at).__name__}, expected a dict `{{coordinate: array}}`. Write "

@@ -78,11 +78,11 @@ class VectorCoordinate(Symbol):
     # `z[i]` makes Python think that z is a sequence; sympy must go on treating it as one symbol.
     _iterable = False
 
-    def __new__(cls, name, dimension):
+    def __new__(cls, name: str, dimension: int) -> VectorCoordinate:
         self = Symbol.__xnew__(cls, name, real=True)
         self.dimension = int(dimension)
-        self._components = None
-        self._free = None
+        self._components: tuple[Component, ...] | None = None
+        self._free: frozenset[Symbol] | None = None
         return self
 
     def __getnewargs_ex__(self):
