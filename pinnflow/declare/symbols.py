@@ -74,6 +74,9 @@ class VectorCoordinate(Symbol):
     """
 
     __slots__ = ("_components", "_free", "dimension")
+    _components: tuple[Component, ...] | None
+    _free: frozenset[Symbol] | None
+    dimension: int
     rank = 1
     # `z[i]` makes Python think that z is a sequence; sympy must go on treating it as one symbol.
     _iterable = False
@@ -81,8 +84,8 @@ class VectorCoordinate(Symbol):
     def __new__(cls, name: str, dimension: int) -> VectorCoordinate:
         self = Symbol.__xnew__(cls, name, real=True)
         self.dimension = int(dimension)
-        self._components: tuple[Component, ...] | None = None
-        self._free: frozenset[Symbol] | None = None
+        self._components = None
+        self._free = None
         return self
 
     def __getnewargs_ex__(self):
