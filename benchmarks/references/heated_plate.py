@@ -17,7 +17,7 @@ from benchmarks.references.planar import tensor_values
 
 
 def reference(
-    nx: int = 31, ny: int = 127, steps: int = 10_000
+    nx: int = 47, ny: int = 191, steps: int = 10_000
 ) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """u(t, x, y) at scattered points; `nx` sines on a quarter of the width, `ny` over the whole height."""
     x = np.arange(1, nx + 1) / (nx + 1) / 4

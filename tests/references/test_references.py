@@ -100,7 +100,7 @@ def test_default_resolution_agrees_with_a_coarser_one(make, coarse, bounds, limi
     ("make", "coarse", "bounds", "limit"),
     [
         pytest.param(composite_plate.reference, {"intervals": 96}, (UNIT, UNIT, UNIT), 1e-5, id="composite_plate"),
-        pytest.param(heated_plate.reference, {"nx": 31, "ny": 127}, ((0, 100), UNIT, UNIT), 1e-3, id="heated_plate"),
+        pytest.param(heated_plate.reference, {"nx": 39, "ny": 159}, ((0, 100), UNIT, UNIT), 1e-3, id="heated_plate"),
     ],
 )
 def test_slow_references_agree_with_a_coarser_one(make, coarse, bounds, limit):
