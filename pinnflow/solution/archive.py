@@ -21,6 +21,7 @@ import json
 from os import PathLike
 from typing import Any
 
+from pinnflow.declare.notation import written
 from pinnflow.errors import DamagedFile, DeclarationError, NotYet
 from pinnflow.solution.declaration import decode, decode_problem, encode, encode_problem
 
@@ -91,8 +92,9 @@ def _verify(problem, declaration, arrays):
 
 
 def _in_words(problem):
-    lines = [f"equation: {e}" for e in problem.equations] + [f"condition: {c}" for c in problem.conditions]
-    return "\n".join([*lines, *(f"{axis} in {bounds}" for axis, bounds in problem.domain.items())])
+    lines = [f"{block.name}: {written(block.statement, problem.fields)}" for block in problem.blocks]
+    lines += [f"{axis} from {low} to {high}" for axis, (low, high) in problem.domain.items()]
+    return "\n".join(lines)
 
 
 def _json(value):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from pinnflow.declare.notation import written
 from pinnflow.errors import NotYet
 from pinnflow.solution.evaluation import exact_values
 
@@ -116,7 +117,9 @@ def report(solution: Any, elapsed: float | None = None) -> str:
     if solution.checks:
         lines += _entry("checks", "root mean square residual on fresh points, in problem units")
         width = max(map(len, solution.checks))
-        statements = {block.name: _one_line(block.statement) for block in solution.problem.blocks}
+        statements = {
+            block.name: _one_line(block.statement, solution.problem.fields) for block in solution.problem.blocks
+        }
         for name, value in solution.checks.items():
             lines.append(f"    {name:<{width}}  {digits(value):>8}  {statements.get(name, '')}".rstrip())
     lines += _entry("stop", solution.stop)
@@ -154,8 +157,8 @@ def _entry(label, text):
     return [head + first, *(" " * len(head) + line for line in rest)]
 
 
-def _one_line(statement):
-    text = " ".join(str(getattr(statement, "eq", statement)).split())
+def _one_line(statement, fields):
+    statement = getattr(statement, "eq", statement)
     if isinstance(statement, sympy.Eq):
-        text = f"{statement.lhs} = {statement.rhs}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        return f"{written(statement.lhs, fields, 60)} = {written(statement.rhs, fields, 60)}"
+    return written(statement, fields, 80)
