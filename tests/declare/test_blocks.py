@@ -83,7 +83,10 @@ def test_two_ways_of_writing_a_term_give_the_same_expression(one, other):
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from([t, x, y]), max_size=4),
-    st.dictionaries(st.sampled_from([t, x, y]), st.sampled_from([0, 1, 0.5, pi / 4]), max_size=3),
+    # Different places: sympy 1.14 takes u_ttx and u_txx for equal when both axes are pinned at the same number.
+    st.dictionaries(st.sampled_from([t, x, y]), st.sampled_from([0, 1, 0.5, pi / 4]), max_size=3).filter(
+        lambda pins: len(set(pins.values())) == len(pins)
+    ),
     st.permutations([t, x, y]),
 )
 def test_atoms_do_not_depend_on_the_order_of_differentiation_and_substitution(variables, pins, order):
@@ -98,6 +101,13 @@ def test_atoms_do_not_depend_on_the_order_of_differentiation_and_substitution(va
     assert normaliser(at_once) == normaliser(one_by_one) == normaliser(expression, pins)
     (atom,) = normaliser.atoms.values()
     assert atom.orders == tuple(variables.count(axis) for axis in (t, x, y))
+
+
+def test_condition_on_pins_tells_mixed_derivatives_at_one_corner_apart():
+    """`Subs` of u_ttx and u_txx at t = x = 0 are equal in sympy; `on=` does not go through `Subs`."""
+    corner = {t: 0, x: 0}
+    orders = [part_of(Condition(e, on=corner)).atoms[0].orders for e in (u.diff(t, t, x), u.diff(t, x, x))]
+    assert orders == [(2, 1), (1, 2)]
 
 
 KINDS = {
