@@ -208,7 +208,7 @@ class Compiled:
         for name, block in blocks.items():
             entry = asked.get(name)
             if block.data is not None and entry is None:
-                entry = torch.as_tensor(block.data[0], dtype=self._dtype or torch.float64, device=self._device)
+                entry = torch.tensor(block.data[0], dtype=self._dtype or torch.float64, device=self._device)
             if isinstance(entry, Tensor | np.ndarray):
                 given[name] = torch.as_tensor(entry)
                 if given[name].ndim != 2 or given[name].shape[1] != len(self._evaluation.columns):

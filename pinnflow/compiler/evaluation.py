@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from sympy import Symbol
 from torch import Tensor
@@ -54,6 +55,7 @@ class Evaluation:
         scales = [_half_length(self.bounds[column]) for column in self.columns]
         self._differentiator = Differentiator(len(self.fields), scales)
         self._plans: dict[tuple, DerivativePlan] = {}
+        self._measured: dict[tuple, tuple[Tensor, ...]] = {}
 
     def values(
         self,
@@ -228,9 +230,16 @@ class Evaluation:
         _, values, noise = data
         if len(values) != like.shape[0]:
             raise WrongShape(f"{name}: {like.shape[0]} points, but {len(values)} values were observed.")
-        values = torch.as_tensor(values, dtype=like.dtype, device=like.device)
-        noise = torch.as_tensor(1.0 if noise is None else noise, dtype=like.dtype, device=like.device)
-        return values, noise.expand(values.shape)
+        key = name, like.dtype, like.device
+        if key not in self._measured:
+            with torch.inference_mode(False):  # kept for later calls, which may differentiate
+                self._measured[key] = tuple(
+                    torch.tensor(np.broadcast_to(1.0 if array is None else array, len(values)).copy()).to(
+                        dtype=like.dtype, device=like.device
+                    )
+                    for array in (values, noise)
+                )
+        return self._measured[key]
 
 
 def _take(values: Tensor, index: Tensor | None) -> Tensor:
