@@ -9,7 +9,6 @@ neither sympy nor torch, and `list` not for torch.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import math
 import os
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from pinnflow import __version__
 from pinnflow.errors import NonFinite, NothingToDraw, NotSolved, NotYet, PinnflowError
 
 if TYPE_CHECKING:
@@ -50,13 +50,19 @@ def main() -> None:
     app(prog_name="pinnflow")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit(SOLVED)
+
+
 @app.callback()
 def _program(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(importlib.metadata.version("pinnflow-pde"))
-        raise typer.Exit(SOLVED)
+    """Options of the program itself."""
 
 
 @app.command("list")

@@ -1,16 +1,17 @@
 """`pinnflow list | show | solve | plot | info`, as a user runs it: what is printed, written and returned."""
 
-import importlib.metadata
 import re
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 
 import pdes
-from tests.cli.conftest import environment
+from pinnflow import __version__
+from tests.cli.conftest import ROOT, environment
 
 # A problem whose `fit` is replaced by a closed form with a given estimate: what the program does with a result.
 KNOWN = """
@@ -290,13 +291,12 @@ def test_warnings_of_the_check_are_told_before_solving(pinnflow, tmp_path):
     assert "warning: " in done.stderr
 
 
-def test_version_is_that_of_the_distribution(pinnflow):
+def test_version_is_that_of_the_package(pinnflow):
     done = pinnflow("--version")
-    assert (done.returncode, done.stdout.strip()) == (0, importlib.metadata.version("pinnflow-pde"))
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
 def test_script_and_module_are_the_same_program():
-    (script,) = importlib.metadata.entry_points(group="console_scripts", name="pinnflow")
-    from pinnflow.cli import main
-
-    assert script.load() is main
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"pinnflow": "pinnflow.cli:main"}
+    assert "from pinnflow.cli import main" in (ROOT / "pinnflow" / "__main__.py").read_text()
