@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sympy import Eq, pi, sin
 
 import pinnflow
 
@@ -61,6 +62,15 @@ def test_readme_program_has_ten_lines_and_does_what_it_says(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "error" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["wave.h5", "wave.png"]
+
+
+def test_message_in_the_readme_is_the_one_that_comes():
+    t, x = pinnflow.coordinates("t x")
+    u = pinnflow.field("u", t, x)
+    conditions = [Eq(u.subs(t, 0), sin(pi * x)), Eq(u.subs(t, 0).diff(t), 0), Eq(u.subs(x, 0), 0), Eq(u.subs(x, 1), 0)]
+    with pytest.raises(pinnflow.DeclarationError) as caught:
+        pinnflow.Problem([Eq(u.diff(t, 2), 4 * u.diff(x, 2))], {t: (0, 1), x: (0, 1)}, conditions, name="wave")
+    assert f"{caught.value}\n" in code(ROOT / "README.md", "text")
 
 
 def test_five_minutes_can_be_typed_in_as_they_stand(tmp_path):
