@@ -53,6 +53,15 @@ def times(a: Value, b: Value) -> Value:
     return a * b
 
 
+def accumulate(total: Value, a: Value, b: Value, weight: int = 1) -> Value:
+    """total + weight a b, where None is zero; one pass over memory where all three are tensors."""
+    if a is None or b is None:
+        return total
+    if isinstance(total, Tensor) and isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.addcmul(total, a, b, value=weight)
+    return add(total, times(float(weight), times(a, b)))
+
+
 def leibniz(a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
     """Derivatives of a product from those of its factors: (ab)^(k) = sum_j C(k, j) a^(j) b^(k-j)."""
     return [_leibniz(a, b, k) for k in range(min(len(a), len(b)))]
@@ -61,7 +70,7 @@ def leibniz(a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
 def _leibniz(a, b, k):
     total: Value = None
     for j in range(k + 1):
-        total = add(total, times(float(math.comb(k, j)), times(a[j], b[k - j])))
+        total = accumulate(total, a[j], b[k - j], math.comb(k, j))
     return total
 
 
@@ -88,10 +97,10 @@ def faa_di_bruno(outer: Sequence[Value], inner: Sequence[Value]) -> list[Value]:
             else:
                 entry: Value = None
                 for i in range(1, k - m + 2):
-                    factor = times(_lead(inner[i - 1], width), _lead(bell[k - i, m - 1], width))
-                    entry = add(entry, times(float(math.comb(k - 1, i - 1)), factor))
+                    left, right = _lead(inner[i - 1], width), _lead(bell[k - i, m - 1], width)
+                    entry = accumulate(entry, left, right, math.comb(k - 1, i - 1))
                 bell[k, m] = entry
-            total = add(total, times(outer[m - 1], bell[k, m]))
+            total = accumulate(total, outer[m - 1], bell[k, m])
         result.append(total)
     return result
 

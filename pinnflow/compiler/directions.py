@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -45,17 +45,18 @@ def directions_for(multi_indices: Iterable[MultiIndex]) -> Directions:
 def _directions_for(wanted: frozenset[MultiIndex]) -> Directions:
     # High orders first: their directions serve the low orders for nothing. Pure before mixed: one direction is enough.
     ordered = sorted(wanted, key=lambda a: (-sum(a), _size(a), a[::-1]))
-    chosen: list[tuple[int, ...]] = []
+    chosen: dict[tuple[int, ...], None] = {}
     solved: dict[MultiIndex, dict[tuple[int, ...], Fraction]] = {}
     for a in ordered:
         solved[a] = _solve(a, chosen)
-        chosen += [v for v in solved[a] if v not in chosen]
-    reach = {v: max(sum(a) for a in wanted if v in solved[a]) for v in chosen}
+        chosen.update(dict.fromkeys(solved[a]))
+    reach: dict[tuple[int, ...], int] = {}
+    for a in ordered:
+        for v in solved[a]:
+            reach.setdefault(v, sum(a))
     vectors = sorted(chosen, key=lambda v: -reach[v])
-    weights = {
-        a: tuple((vectors.index(v), w) for v, w in sorted(solved[a].items(), key=lambda item: vectors.index(item[0])))
-        for a in sorted(wanted)
-    }
+    place = {v: i for i, v in enumerate(vectors)}
+    weights = {a: tuple(sorted((place[v], w) for v, w in solved[a].items())) for a in sorted(wanted)}
     return Directions(tuple(vectors), tuple(reach[v] for v in vectors), weights)
 
 
@@ -63,16 +64,16 @@ def _size(a) -> int:
     return sum(1 for i in a if i)
 
 
-def _solve(a: MultiIndex, chosen: list[tuple[int, ...]]) -> dict[tuple[int, ...], Fraction]:
+def _solve(a: MultiIndex, chosen: Collection[tuple[int, ...]]) -> dict[tuple[int, ...], Fraction]:
     """Weights of D^a in directions already chosen, or with as few new ones as a search over small integers finds."""
     axes = [i for i, order in enumerate(a) if order]
     if _unit(a) not in chosen:
-        reached = sorted({i for v in chosen for i, c in enumerate(v) if c})
+        reached = sorted({i for v in chosen for i, c in enumerate(v) if c}) if len(chosen) <= 16 else []
         if set(axes) <= set(reached) and len(reached) <= 4:
             found = _exact(_restrict(a, reached), tuple(_restrict(v, reached) for v in chosen))
             if found is not None:
                 return _extend(found, reached, len(a))
-    known = [v for v in chosen if all(i in axes for i, c in enumerate(v) if c)]
+    known = [] if len(axes) == 1 else [v for v in chosen if all(i in axes for i, c in enumerate(v) if c)]
     return _extend(_polarise(_restrict(a, axes), tuple(_restrict(v, axes) for v in known)), axes, len(a))
 
 

@@ -52,6 +52,21 @@ class Evaluation:
             )
             for block in problem.blocks
         }
+        self._pins = {
+            name: tuple(part_pins(part, self.columns, self.bounds) for part in block.parts)
+            for name, block in self.blocks.items()
+        }
+        # Where each residual finds its atoms: the extra pins of a pass, then the derivative in it.
+        self._wiring = {
+            name: tuple(
+                tuple(
+                    (extra_pins(atom, part, self.columns, self.bounds), (self.fields.index(atom.field), atom.orders))
+                    for atom in part.atoms
+                )
+                for part in block.parts
+            )
+            for name, block in self.blocks.items()
+        }
         scales = [_half_length(self.bounds[column]) for column in self.columns]
         self._differentiator = Differentiator(len(self.fields), scales)
         self._plans: dict[tuple, DerivativePlan] = {}
@@ -125,13 +140,12 @@ class Evaluation:
 
     def rows_of(self, name: str, points: Tensor) -> Rows:
         """Row numbers of each part of a block, from where the points lie."""
-        parts = self.blocks[name].parts
-        if len(parts) == 1:
+        if len(self._pins[name]) == 1:
             return [torch.arange(points.shape[0], device=points.device)]
         found, free = [], torch.ones(points.shape[0], dtype=torch.bool, device=points.device)
-        for part in parts:
+        for pins in self._pins[name]:
             here = free.clone()
-            for column, value in part_pins(part, self.columns, self.bounds).items():
+            for column, value in pins.items():
                 reach = 1e-6 * _half_length(self.bounds[column])
                 here &= (points[:, self.columns.index(column)] - value).abs() <= reach
             found.append(here.nonzero()[:, 0])
@@ -139,7 +153,7 @@ class Evaluation:
         if free.any():
             row = int(free.nonzero()[0, 0])
             at = ", ".join(f"{c} = {float(v):g}" for c, v in zip(self.columns, points[row], strict=True))
-            raise WrongShape(f"{name}: row {row} of its points ({at}) lies on none of its {len(parts)} faces.")
+            raise WrongShape(f"{name}: row {row} of its points ({at}) lies on none of its {len(found)} faces.")
         return found
 
     # -- the road from points to pieces of residuals -------------------------------------------------------------------
@@ -157,14 +171,9 @@ class Evaluation:
             result[name] = [
                 (
                     index,
-                    what(
-                        residual,
-                        _take(placed[name], index),
-                        self._inputs(residual, atoms, name, index),
-                        coefficients,
-                    ),
+                    what(residual, _take(placed[name], index), self._inputs(atoms, name, part, index), coefficients),
                 )
-                for residual, index in zip(residuals, where, strict=True)
+                for part, (residual, index) in enumerate(zip(residuals, where, strict=True))
             ]
         return result
 
@@ -181,15 +190,14 @@ class Evaluation:
 
     def _key(self, name, tensor):
         """Blocks with equal keys have the same points once their pinned columns are set."""
-        parts = self.blocks[name].parts
-        pins = tuple(part_pins(parts[0], self.columns, self.bounds).items()) if len(parts) == 1 else ()
-        return id(tensor), pins
+        pins = self._pins[name]
+        return id(tensor), tuple(pins[0].items()) if len(pins) == 1 else ()
 
     def _placed(self, name, tensor):
-        parts = self.blocks[name].parts
-        if len(parts) > 1:  # each row lies on a face of its own already
-            return tensor
-        return place(tensor, self.columns, part_pins(parts[0], self.columns, self.bounds))
+        pins = self._pins[name]
+        return (
+            place(tensor, self.columns, pins[0]) if len(pins) == 1 else tensor
+        )  # else each row is on its face already
 
     def _atoms(self, module, placed, plan):
         """`{(block, extra pins): {request: [n]}}`."""
@@ -200,16 +208,8 @@ class Evaluation:
             found.update({(name, one.pins): values for name in one.blocks})
         return found
 
-    def _inputs(self, residual, atoms, name, index):
-        return [
-            _take(
-                atoms[name, extra_pins(atom, residual.part, self.columns, self.bounds)][
-                    self.fields.index(atom.field), atom.orders
-                ],
-                index,
-            )
-            for atom in residual.part.atoms
-        ]
+    def _inputs(self, atoms, name, part, index):
+        return [_take(atoms[name, pins][request], index) for pins, request in self._wiring[name][part]]
 
     def _joined(self, pieces, n):
         if pieces[0][0] is None:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pinnflow.compiler.chains import CHAINS, add, faa_di_bruno, times
+from pinnflow.compiler.chains import CHAINS, accumulate, add, faa_di_bruno
 
 RULES: dict[str, Callable[..., Any]] = {}
 """`{torch name: function of the same arguments, some of them jets}`."""
@@ -219,13 +219,19 @@ class _Composition(torch.autograd.Function):
         for j, z in enumerate(tensors):
             total = None
             for k in range(j, len(w)) if ctx.needs_input_grad[j + 2] else ():
-                bent = _leading(w, k - j, widths=ctx.widths, like=k)
-                pulled = times(float(math.comb(k, j)), times(bent, gradients[k]))
-                if pulled is not None and j == 0 and k > 0:
-                    pulled = pulled.sum(0)  # all directions share the value
-                elif pulled is not None and j > 0:
-                    pulled = _filled(pulled, z.shape[0])
-                total = add(total, pulled)
+                bent, gradient = _leading(w, k - j, widths=ctx.widths, like=k), gradients[k]
+                if bent is None or gradient is None:
+                    continue
+                if j == 0 and k > 0:  # all directions share the value
+                    total = _accumulate_over_directions(total, bent, gradient)
+                elif j == 0:
+                    total = accumulate(total, bent, gradient)
+                elif total is None or total.shape[0] == gradient.shape[0]:
+                    total = accumulate(total, bent, gradient, math.comb(k, j))
+                else:  # fewer directions reach this order
+                    total = total + _filled(math.comb(k, j) * bent * gradient, total.shape[0])
+            if total is not None and j > 0:
+                total = _filled(total, z.shape[0])
             result.append(total if total is None else total.sum_to_size(z.shape))
         return (None, None, *result)
 
@@ -239,9 +245,18 @@ class _Composition(torch.autograd.Function):
             for j in range(k + 1):
                 bent = _leading(w, k - j, widths=ctx.widths, like=k)
                 tangent = _leading(tangents, j, widths=ctx.widths, like=k)
-                total = add(total, times(float(math.comb(k, j)), times(bent, tangent)))
+                total = accumulate(total, bent, tangent, math.comb(k, j))
             result.append(total)
         return tuple(result)
+
+
+def _accumulate_over_directions(total, bent, gradient):
+    """total + sum over the directions of bent gradient; a few of them one by one, without a large intermediate."""
+    if gradient.shape[0] > 8:
+        return add(total, (bent * gradient).sum(0))
+    for piece in zip(bent, gradient, strict=True):
+        total = accumulate(total, *piece)
+    return total
 
 
 def _bent_slope(chain, widths, value, slopes):
@@ -474,7 +489,7 @@ def _mul(a, b) -> Jet:
         total = None
         for j in range(k + 1):  # Leibniz: sum_j C(k, j) a^(j) b^(k-j)
             left, right = (e if i == 0 or e is None else e[:width] for i, e in ((j, x[j]), (k - j, y[k - j])))
-            total = add(total, times(float(math.comb(k, j)), times(left, right)))
+            total = accumulate(total, left, right, math.comb(k, j))
         slopes.append(total)
     return Jet(a.value * b.value, slopes, a.widths)
 

@@ -32,7 +32,7 @@ def nested_reverse(
     try:
         leaf = points.detach().requires_grad_() if not points.requires_grad else points
     except RuntimeError:  # inside torch.func transforms leaves cannot be marked
-        return {request: _by_transform(module, points, request) for request in requests}
+        return _by_transform(module, points, requests)
     with torch.enable_grad():
         values = module(leaf)
         found: dict[Request, Tensor] = {}
@@ -62,22 +62,39 @@ def nested_reverse(
     return result if torch.is_grad_enabled() else {request: value.detach() for request, value in result.items()}
 
 
-def _by_transform(module, points, request):
-    """The same by nested `torch.func.vjp`, which composes with other transforms; nothing is shared."""
-    field, orders = request
+def _by_transform(module, points, requests):
+    """The same by nested `torch.func.vjp`, which composes with other transforms; the last reverse pass is shared."""
 
-    def column(x):
-        return module(x)[:, field]
+    def column(field):
+        return lambda x: module(x)[:, field]
 
-    def differentiate(function, axis):
-        def slope(x):
-            value, pull = torch.func.vjp(function, x)
-            return pull(torch.ones_like(value))[0][:, axis]
+    def slopes(function, x):
+        value, pull = torch.func.vjp(function, x)
+        return value, pull(torch.ones_like(value))[0]
 
-        return slope
+    def derivative(field, orders):
+        function = column(field)
+        for axis, order in enumerate(orders):
+            for _ in range(order):
+                function = _slope_function(slopes, function, axis)
+        return function
 
-    function = column
-    for axis, order in enumerate(orders):
-        for _ in range(order):
-            function = differentiate(function, axis)
-    return function(points)
+    result, partials = {}, {}
+    for field, orders in requests:
+        if not any(orders):
+            continue
+        axis = max(i for i, order in enumerate(orders) if order)
+        lower = tuple(order - (i == axis) for i, order in enumerate(orders))
+        if (field, lower) not in partials:
+            result[field, lower], partials[field, lower] = slopes(derivative(field, lower), points)
+        result[field, orders] = partials[field, lower][:, axis]
+    values = None
+    for field, orders in requests:
+        if (field, orders) not in result:  # a value of which no derivative was asked for
+            values = module(points) if values is None else values
+            result[field, orders] = values[:, field]
+    return {request: result[request] for request in requests}
+
+
+def _slope_function(slopes, function, axis):
+    return lambda x: slopes(function, x)[1][:, axis]
