@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from pinnflow.declare.check import raise_if_ill_posed
+from pinnflow.errors import NotSolved
 from pinnflow.methods import evolution, first_order, least_squares, newton  # noqa: F401  (they register themselves)
 from pinnflow.methods.base import Clock, NotApplicable, Outcome, Task, find_method
 from pinnflow.methods.choose import Choice, choose
+from pinnflow.methods.rows import floating_fields
 from pinnflow.solution.error import fresh_residuals
 from pinnflow.solution.progress import make_progress
 from pinnflow.solution.solution import SOLVED, Solution
-
-GOOD_ENOUGH = 1e-9  # a later method is not tried below this estimate
 
 
 def fit(problem, method: str = "auto", *, tolerance=None, time_limit=None, seed=0, device=None, dtype=None,
@@ -46,9 +46,11 @@ def run(task: Task, choice: Choice) -> Outcome:
     """The methods of a choice in turn until one is good enough; the best by its error estimate."""
     best: Outcome | None = None
     limit = task.clock.limit
+    share = 0.6 if choice.good_enough < SOLVED else 0.85  # of the time, for a method that another one waits behind
     for i, name in enumerate(choice.methods):
         later = len(choice.methods) - 1 - i
-        task.clock.limit = task.clock.elapsed + (limit - task.clock.elapsed) * (0.4 if later else 1.0)
+        task.alternative = bool(later)
+        task.clock.limit = task.clock.elapsed + (limit - task.clock.elapsed) * (share if later else 1.0)
         try:
             outcome = find_method(name)(task)
         except NotApplicable as reason:
@@ -61,7 +63,7 @@ def run(task: Task, choice: Choice) -> Outcome:
             later = 0
         if best is None or (outcome.trial is not None and outcome.error_estimate < best.error_estimate):
             best = outcome
-        goal = GOOD_ENOUGH if task.tolerance is None else task.tolerance
+        goal = choice.good_enough if task.tolerance is None else min(task.tolerance, choice.good_enough)
         if not later or (best.score < SOLVED and best.error_estimate <= goal):
             break
     task.clock.limit = limit
@@ -76,17 +78,14 @@ def finish(task: Task, choice: Choice, outcome: Outcome) -> Solution:
     if score >= SOLVED:
         estimate = max(estimate, min(score, 1.0))
         stop = (f"NOT SOLVED: the equations are violated by {score:.0%} of their terms on fresh points. {stop}")
-    settings: dict[str, Any] = {"solved": bool(solved), "score": score, "tolerance": task.tolerance,
+    floating = [task.problem.fields[f].func.__name__ for f in sorted(floating_fields(task))]
+    settings: dict[str, Any] = {"floating_fields": floating, "solved": bool(solved), "score": score, "tolerance": task.tolerance,
                                 "time_limit": task.clock.limit, "seconds": round(task.clock.elapsed, 3),
                                 "choice": list(choice.methods), "details": outcome.remarks}
     reason = ". ".join([choice.reason[0].upper() + choice.reason[1:], *outcome.remarks])
     return Solution(task.problem, outcome.trial, method=outcome.method, reason=reason, error_estimate=estimate,
                     checks=checks, stop=stop, history=task.history, unknowns=outcome.unknowns, settings=settings,
                     seed=task.seed)
-
-
-class NotSolved(RuntimeError):
-    """No method produced a function; the message says what stopped it and what to try."""
 
 
 def check_positive(name: str, value):

@@ -24,6 +24,17 @@ from pinnflow.trial.expansion import Frame
 DEFAULT_SECONDS = 60.0
 
 
+def worth_it(estimate: float, seconds: float, tolerance: float | None) -> bool:
+    """Whether a round of so many seconds is worth its time when no tolerance was asked for.
+
+    An error that is already small is not made smaller at any price; a `tolerance` asks for it.
+    """
+    if tolerance is not None:
+        return estimate > tolerance
+    patience = 60.0 if estimate > 1e-4 else 25.0 if estimate > 1e-6 else 12.0 if estimate > 1e-8 else 4.0
+    return seconds <= patience
+
+
 class Clock:
     """Wall time since the fit began, against its limit in seconds."""
 
@@ -106,6 +117,7 @@ class Task:
     callbacks: tuple = ()
     history: list[dict] = field(default_factory=list)
     latest: Outcome | None = None  # what there is when the user interrupts
+    alternative: bool = False  # another method is waiting, so a hopeless one may give up early
 
     def record(self, stage: str, **facts) -> None:
         """Add a line to the history and tell the progress display."""

@@ -17,10 +17,12 @@ class Choice:
     Attributes:
         methods: names; a later one is tried when an earlier one is not good enough.
         reason: what in the problem decided it.
+        good_enough: a later method is not tried when the error estimate is below this.
     """
 
     methods: tuple[str, ...]
     reason: str
+    good_enough: float = 1e-2
 
 
 def choose(task: Task) -> Choice:
@@ -40,7 +42,7 @@ def choose(task: Task) -> Choice:
             if evolves:
                 return Choice(("least squares", "evolution"),
                               f"linear in {_fields(problem)} with {_axes(problem)}, so one least-squares solve on "
-                              "features in space and time; integration in time if that is not enough")
+                              "features in space and time; integration in time if that is not enough", 1e-9)
             return Choice(("least squares",), f"linear in {_fields(problem)} with {_axes(problem)}, so one "
                                               "least-squares solve on features")
         if evolves and space <= DENSE_DIMENSION:

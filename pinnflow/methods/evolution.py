@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method
+from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method, worth_it
 from pinnflow.methods.rows import Measure, distance, measure, row_terms
 from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, evolution_form, tensor_grid
 from pinnflow.methods.threads import one_thread
@@ -217,6 +217,9 @@ class Evolution:
                 stop = f"the time integration failed: {self.troubles[-1]}"
             if not stop and all(self._too_long(f) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
+            if not stop and self.rounds and not worth_it(estimate, 2.5 * self.rounds[-1].seconds, task.tolerance):
+                stop = (f"the next round would take about {2.5 * self.rounds[-1].seconds:.0f} s; "
+                        "ask for a `tolerance` to go on")
             if not stop and all(sizes[f] * self.states > LARGEST_STATE for f in families):
                 stop = f"the largest dense system ({LARGEST_STATE} weights) was reached"
             tolerance = max(1e-12, tolerance / 10)

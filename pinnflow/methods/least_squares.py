@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method
+from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method, worth_it
 from pinnflow.methods.rows import Measure, distance, linearise, measure, row_terms, solve_rows
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.expansion import Expansion, FeatureTrial
@@ -240,6 +240,13 @@ def grow(task: Task, search: Search) -> Outcome:
         if search.out_of_time(5.0 * max(f.seconds for f in search.tried.values() if f.candidate.size >= best.candidate.size)):
             stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
             break
+        if task.alternative and hopeless(search, best):
+            stop = "growth of the basis would not reach a small residual in time"
+            break
+        seconds = 4.0 * best.seconds
+        if not worth_it(estimate, seconds, task.tolerance):
+            stop = f"the next round would take about {seconds:.0f} s; ask for a `tolerance` to go on"
+            break
         before = best.score
         for factor in (1.0, 1.4) if best.candidate.family != "chebyshev" else (1.0,):
             slopes = tuple(s * factor for s in best.candidate.slopes)
@@ -248,6 +255,19 @@ def grow(task: Task, search: Search) -> Outcome:
                 break
         stalled = stalled + 1 if search.ranked()[0].score > 0.5 * before else 0
     return search.outcome(stop, fresh)
+
+
+def hopeless(search: Search, best: Fit) -> bool:
+    """Whether the decay of the score, extrapolated as exp(-c N^(1/D)), misses 1e-8 at 1,500 unknowns."""
+    smaller = [f for f in search.tried.values()
+               if f.candidate.family == best.candidate.family and f.candidate.size < best.candidate.size]
+    if not smaller or best.score <= 1e-8:
+        return False
+    other = min(smaller, key=lambda f: f.score)
+    power = 1 / search.task.dimension
+    rate = np.log(other.score / best.score) / (best.candidate.size**power - other.candidate.size**power)
+    reach = min(1500, search.largest) ** power - best.candidate.size**power
+    return bool(np.log(best.score) - rate * reach > np.log(1e-8))
 
 
 def estimate_error(task: Task, points: Tensor, ranked: list[Fit]) -> float:

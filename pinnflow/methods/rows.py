@@ -6,6 +6,7 @@ Shared by every method that works with features. A *function* here is anything w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -163,23 +164,35 @@ def measure(task: Task, points: list[Tensor], function: Function, terms: list[Te
             unknowns: Sequence[Tensor] = ()) -> Measure:
     """Rms residuals and their scales at the given points.
 
-    A homogeneous condition has no magnitude of its own where it holds; its atoms are measured over the whole domain.
+    A homogeneous condition has no magnitude of its own where it holds; its atoms are measured over the whole domain. An
+    equation whose terms all vanish, such as u_xx = 0, is measured against a field of this size that varies over the box.
     """
     terms = row_terms(task) if terms is None else terms
     domain = next((p for t, p in zip(terms, points, strict=True) if t.block.kind == "equation"), None)
-    residuals, scales = [], []
+    zero = (0,) * task.dimension
+    half = [(high - low) / 2 for low, high in task.bounds]
     typical: dict = {}
+
+    def size_in_domain(wanted):
+        fresh = [w for w in dict.fromkeys(wanted) if w not in typical]
+        typical.update(zip(fresh, (_rms(v) for v in function(domain, fresh)), strict=True))
+        return [typical[w] for w in wanted]
+
+    residuals, scales = [], []
     for term, place in zip(terms, points, strict=True):
         values = atom_values(task, term, place, function)
         pieces = term.residual.terms(place, values, unknowns)
         residuals.append(_rms(observed(term, term.residual.value(place, values, unknowns))))
         scale = _rms(pieces.abs().sum(dim=1))
-        if term.block.kind != "equation" and domain is not None:
-            slopes = term.residual.slopes(place, values, unknowns)
+        if domain is not None:
+            slopes = [_rms(s) for s in term.residual.slopes(place, values, unknowns)]
             wanted = [(task.field_index(a), a.orders) for a in term.part.atoms]
-            fresh = [w for w in wanted if w not in typical]
-            typical.update(zip(fresh, (_rms(v) for v in function(domain, fresh)), strict=True))
-            scale = max(scale, sum(_rms(s) * typical[w] for s, w in zip(slopes, wanted, strict=True)))
+            if term.block.kind != "equation":
+                scale = max(scale, sum(s * v for s, v in zip(slopes, size_in_domain(wanted), strict=True)))
+            fields = size_in_domain([(f, zero) for f, _ in wanted])
+            natural = max((s * v / math.prod(h**o for h, o in zip(half, orders, strict=True))
+                           for s, v, (_, orders) in zip(slopes, fields, wanted, strict=True)), default=0.0)
+            scale = max(scale, 0.1 * natural) if math.isfinite(natural) else scale
         scales.append(scale)
     return Measure(np.array(residuals), np.array(scales))
 

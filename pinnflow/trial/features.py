@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -155,13 +156,17 @@ class Product:
         tables = self._tables(points, wanted)
         return [self._gather(tables, orders) @ weights for orders in wanted]
 
+    @cached_property
+    def _counts(self):
+        return (self.indices.max(dim=0).values + 1).tolist()
+
     def _tables(self, points, wanted):
-        counts = self.indices.max(dim=0).values + 1
+        counts = self._counts
         tables = []
         for column, family in enumerate(self.axes):
             highest = max(orders[column] for orders in wanted)
             table = family.table if isinstance(family, Spline) else TABLES[family]
-            tables.append(table(points[:, column], int(counts[column]), highest))
+            tables.append(table(points[:, column], counts[column], highest))
         return tables
 
     def _gather(self, tables, orders):
