@@ -191,7 +191,7 @@ class _Composition(torch.autograd.Function):
 
     With w_i = d^i/ds^i f'(z(s)) the differential is dy_k = sum_j C(k, j) w_{k-j} dz_j, because dy = f'(z) dz along the
     line; its transpose is the gradient. Recording the operations of `faa_di_bruno` instead would give the same numbers
-    with twice the passes over memory and every intermediate kept.
+    and keep every intermediate until the reverse pass.
     """
 
     generate_vmap_rule = True
