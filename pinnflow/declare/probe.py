@@ -58,7 +58,8 @@ def values(expression: Expr, problem: Problem, points: np.ndarray) -> np.ndarray
     unknowns = {s: v.initial if isinstance(v, Bounds) else v for s, v in problem.unknowns.items()}
     expression = expression.xreplace({s: sympy.Float(v) for s, v in unknowns.items()})
     used = [c for c in problem.columns if c in expression.free_symbols]
-    if expression.free_symbols - set(used):
+    infinite = (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo)
+    if expression.free_symbols - set(used) or expression.has(*infinite):
         return np.full(len(points), np.nan)
     arguments = [points[:, problem.columns.index(c)].astype(complex) for c in used]
     with np.errstate(all="ignore"):

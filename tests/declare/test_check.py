@@ -409,3 +409,11 @@ def test_messages_do_not_depend_on_the_names_of_the_user():
     problem = Problem([phi.diff(s, 2) - phi.diff(q, 2)], {s: (0, 1), q: (0, 1)}, [Eq(phi.subs(s, 0), q)], time=s)
     (finding,) = problem.check().errors
     assert finding.remedy == "Add `Eq(phi.diff(s).subs(s, 0), ...)`."
+
+
+def test_a_logarithm_of_the_field_is_no_zero_solution():
+    """log(0) is not a number of sympy's printers: the check must pass over it, not fail."""
+    x = coordinates("x")
+    u = field("u", x)
+    problem = Problem([Eq(u * u.diff(x, 2) + log(u), 0)], {x: (0, 1)}, [Eq(u.subs(x, 0), 1), Eq(u.subs(x, 1), 2)])
+    assert not [f for f in problem.check().findings if f.code == "zero solution"]
