@@ -89,6 +89,8 @@ class Residual:
         row = points[trouble.row].detach()
         where = ", ".join(f"{column} = {float(value):.6g}" for column, value in zip(self.columns, row, strict=True))
         term = trouble.node.xreplace(names)
+        if trouble.node in self._arguments:
+            return f"{term} itself is infinite or NaN at {where} in {self.name}"
         return f"{term} met {', '.join(met) or 'this point'} at {where} in {self.name}"
 
     def _inputs(self, points, atoms, unknowns):

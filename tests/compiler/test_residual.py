@@ -78,3 +78,11 @@ def test_atoms_are_named_as_written():
     assert {atom_text(atom, problem.columns) for atom in atoms} == {
         "u.diff(t)", "u.diff(t, x, 2)", "u.diff(x).subs({t: 0, x: 1})"
     }  # fmt: skip
+
+
+def test_a_value_that_comes_in_non_finite_is_named_itself():
+    residual = residual_of(EQUATIONS[0])
+    points, atoms, unknowns = inputs(residual)
+    atoms[1][3] = float("nan")
+    name = atom_text(residual.part.atoms[1], residual.columns)
+    assert residual.explain(points, atoms, unknowns).startswith(f"{name} itself is infinite or NaN at t = ")
