@@ -6,6 +6,7 @@ check -> task -> choose -> method(s) -> residuals on fresh points -> Solution.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from pinnflow.methods.rows import floating_fields
 from pinnflow.solution.error import fresh_residuals
 from pinnflow.solution.progress import make_progress
 from pinnflow.solution.solution import SOLVED, Solution
+from pinnflow.solution.storage import load
 
 
 def fit(problem, method: str = "auto", *, tolerance=None, time_limit=None, seed=0, device=None, dtype=None,
@@ -29,17 +31,41 @@ def fit(problem, method: str = "auto", *, tolerance=None, time_limit=None, seed=
         task = Task(problem, tolerance=check_positive("tolerance", tolerance),
                     clock=Clock(check_positive("time_limit", time_limit)), seed=int(seed), device=pick_device(device),
                     dtype=dtype or torch.float64, network=network, points=points, report=report,
-                    checkpoint=checkpoint, resume=resume, callbacks=tuple(callbacks))
+                    callbacks=tuple(callbacks))
         if method == "auto":
             choice = choose(task)
         else:
             find_method(method)
             choice = Choice((method,), "asked for")
         report("decide", message=f"{choice.methods[0]}: {choice.reason}")
+        earlier = load_checkpoint(problem, checkpoint) if resume else None
+        if earlier is not None and (tolerance is None or earlier.error_estimate <= tolerance) and earlier.settings["final"]:
+            return earlier
+        if earlier is not None:
+            task.start = earlier.trial
+        if checkpoint is not None:
+            task.on_keep = lambda outcome: finish(task, choice, outcome, final=False).save(checkpoint)
         outcome = run(task, choice)
         if outcome.trial is None:
             raise NotSolved(f"{problem.name or 'the problem'} could not be solved by {outcome.method}: {outcome.stop}")
-        return finish(task, choice, outcome)
+        solution = finish(task, choice, outcome)
+        if earlier is not None and earlier.error_estimate < solution.error_estimate:
+            solution = earlier
+        if checkpoint is not None:
+            solution.save(checkpoint)
+        return solution
+
+
+def load_checkpoint(problem, checkpoint) -> Solution | None:
+    """The solution an earlier fit left at `checkpoint`; None if there is no file yet."""
+    if checkpoint is None:
+        raise ValueError("`resume=True` needs the `checkpoint` path of the fit that is to be resumed")
+    if not Path(checkpoint).exists():
+        return None
+    earlier = load(checkpoint)
+    if earlier.problem != problem:
+        raise ValueError(f"`checkpoint` {checkpoint} holds another problem; write another path, or `resume=False`")
+    return earlier
 
 
 def run(task: Task, choice: Choice) -> Outcome:
@@ -70,7 +96,7 @@ def run(task: Task, choice: Choice) -> Outcome:
     return best
 
 
-def finish(task: Task, choice: Choice, outcome: Outcome) -> Solution:
+def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> Solution:
     """The solution with its residuals on fresh points; a large residual overrules a small estimate."""
     checks, score = fresh_residuals(task, outcome)
     estimate, stop = outcome.error_estimate, outcome.stop
@@ -81,7 +107,7 @@ def finish(task: Task, choice: Choice, outcome: Outcome) -> Solution:
     floating = [task.problem.fields[f].func.__name__ for f in sorted(floating_fields(task))]
     settings: dict[str, Any] = {"floating_fields": floating, "solved": bool(solved), "score": score, "tolerance": task.tolerance,
                                 "time_limit": task.clock.limit, "seconds": round(task.clock.elapsed, 3),
-                                "choice": list(choice.methods), "details": outcome.remarks}
+                                "choice": list(choice.methods), "final": final, "details": outcome.remarks}
     reason = ". ".join([choice.reason[0].upper() + choice.reason[1:], *outcome.remarks])
     return Solution(task.problem, outcome.trial, method=outcome.method, reason=reason, error_estimate=estimate,
                     checks=checks, stop=stop, history=task.history, unknowns=outcome.unknowns, settings=settings,

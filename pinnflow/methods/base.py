@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from pinnflow.compiler.residual import Residual
-from pinnflow.declare.analysis import Block, Part, is_linear, periodic_axis
+from pinnflow.declare.analysis import Block, Part, periodic_axis
+from pinnflow.declare.structure import periodic_axes, problem_is_linear
 from pinnflow.errors import UnknownName
 from pinnflow.sampling.points import draw_part
 from pinnflow.trial.expansion import Frame
@@ -25,9 +26,10 @@ DEFAULT_SECONDS = 60.0
 
 
 def worth_it(estimate: float, seconds: float, tolerance: float | None) -> bool:
-    """Whether a round of so many seconds is worth its time when no tolerance was asked for.
+    """Whether a round of so many nominal seconds is worth its time when no tolerance was asked for.
 
-    An error that is already small is not made smaller at any price; a `tolerance` asks for it.
+    An error that is already small is not made smaller at any price; a `tolerance` asks for it. The seconds are computed
+    from operation counts, not measured, so that the same seed ends with the same digits on a busy machine too.
     """
     if tolerance is not None:
         return estimate > tolerance
@@ -112,11 +114,11 @@ class Task:
     network: Any = None
     points: int | None = None
     report: Callable[..., None] = lambda stage, **facts: None
-    checkpoint: str | None = None
-    resume: bool = False
     callbacks: tuple = ()
     history: list[dict] = field(default_factory=list)
     latest: Outcome | None = None  # what there is when the user interrupts
+    on_keep: Callable[[Outcome], None] = lambda outcome: None
+    start: Any = None  # a trial of an earlier fit to go on from
     alternative: bool = False  # another method is waiting, so a hopeless one may give up early
 
     def record(self, stage: str, **facts) -> None:
@@ -126,6 +128,11 @@ class Task:
         self.report(stage, **facts)
         for callback in self.callbacks:
             callback(dict(entry))
+
+    def keep(self, outcome: Outcome) -> None:
+        """Remember the best so far, for an interrupt and for the checkpoint."""
+        self.latest = outcome
+        self.on_keep(outcome)
 
     def rng(self, *purpose: int) -> np.random.Generator:
         """A generator of its own for each purpose, so that no draw depends on what ran before."""
@@ -150,7 +157,8 @@ class Task:
     @cached_property
     def periodic(self) -> list[bool]:
         """Per column: every field that depends on it is periodic there, and nothing else is said at its ends."""
-        return [periodic_everywhere(self.problem, column) for column in self.problem.columns]
+        axes = periodic_axes(self.problem)
+        return [column in axes for column in self.problem.columns]
 
     @cached_property
     def terms(self) -> list[Term]:
@@ -166,7 +174,7 @@ class Task:
 
     @cached_property
     def linear(self) -> bool:
-        return not self.problem.unknowns and all(is_linear(term.part) for term in self.terms)
+        return not self.problem.unknowns and problem_is_linear(self.problem)
 
     def field_index(self, atom) -> int:
         return self.problem.fields.index(atom.field)
@@ -188,32 +196,6 @@ class Task:
     def is_missing(self, field_call) -> list[bool]:
         """Per column: the field depends on it."""
         return [getattr(c, "axis", c) in field_call.args for c in self.problem.columns]
-
-
-def periodic_everywhere(problem, column) -> bool:
-    """Whether all fields of `column` are tied periodically there: a value condition each, nothing else at the ends."""
-    tied = set()
-    for block in problem.blocks:
-        if block.kind in ("equation", "observation"):
-            continue
-        for part in block.parts:
-            pinned = {c for atom in part.atoms for c, _ in atom.pins}
-            if column not in pinned:
-                continue
-            if column == problem.time or block.kind not in ("periodic", "point"):
-                return False
-            if block.kind == "point":
-                continue
-            if periodic_axis(part) != column:
-                return False
-            first, second = part.atoms
-            ends = sorted(float(dict(a.pins)[column]) for a in (first, second))
-            low, high = problem.bounds[column]
-            if abs(ends[0] - low) + abs(ends[1] - high) > 1e-9 * (high - low):
-                return False
-            if first.order == 0:
-                tied.add(first.field)
-    return tied == {f for f in problem.fields if column in f.args} and bool(tied)
 
 
 METHODS: dict[str, Callable[[Task], Outcome]] = {}

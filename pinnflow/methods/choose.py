@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pinnflow.methods.base import Task
-from pinnflow.methods.semidiscrete import evolution_form
+from pinnflow.methods.semidiscrete import semidiscrete_form
 
 DENSE_DIMENSION = 3  # axes that one system of features in all of them resolves
 
@@ -34,7 +34,7 @@ def choose(task: Task) -> Choice:
     if problem.unknowns:
         names = ", ".join(sorted(map(str, problem.unknowns)))
         return Choice(("network",), f"{names} is to be found together with the fields, so both are trained on a network")
-    form = evolution_form(task)
+    form = semidiscrete_form(task)
     evolves = not isinstance(form, str)
     space = axes - 1
     if task.linear:

@@ -16,7 +16,7 @@ import torch
 
 from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method, worth_it
 from pinnflow.methods.rows import Measure, distance, measure, row_terms
-from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, evolution_form, tensor_grid
+from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, semidiscrete_form, tensor_grid
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.evolution import EvolutionTrial
 from pinnflow.trial.features import Basis, Product, Spline, product_indices
@@ -39,6 +39,7 @@ class Round:
     measure: Measure
     score: float
     seconds: float
+    nominal: float
     steps: int
 
     @property
@@ -49,7 +50,7 @@ class Round:
 @register_method("evolution")
 def solve_evolution(task: Task) -> Outcome:
     """Rounds of growing resolution until the estimate stalls, the tolerance is met or time is up."""
-    form = evolution_form(task)
+    form = semidiscrete_form(task)
     if isinstance(form, str):
         raise NotApplicable(form)
     return Evolution(task, form).run()
@@ -166,7 +167,7 @@ class Evolution:
             return None
         result = measure(task, self.checks, trial.function)
         finished = Round(family, basis.size, tolerance, trial, result, result.score(), task.clock.elapsed - begin,
-                         len(path.times) - 1)
+                         nominal_seconds(path.statistics, system.size, len(grid.weights)), len(path.times) - 1)
         self.rounds.append(finished)
         task.record("round", unknowns=basis.size * self.states, score=finished.score, steps=finished.steps,
                     estimate=self.estimate(), message=f"{basis.size} {family} in space, {finished.steps} steps in time")
@@ -197,7 +198,7 @@ class Evolution:
                 done = self.integrate(family, sizes[family], tolerance)
                 sizes[family] = int(sizes[family] * GROWTH) if self.space else 1
                 if done is not None:
-                    task.latest = self.outcome("interrupted")
+                    task.keep(self.outcome("interrupted"))
                 if done is None and task.clock.over():
                     break
             if self.rounds:
@@ -217,8 +218,8 @@ class Evolution:
                 stop = f"the time integration failed: {self.troubles[-1]}"
             if not stop and all(self._too_long(f) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
-            if not stop and self.rounds and not worth_it(estimate, 2.5 * self.rounds[-1].seconds, task.tolerance):
-                stop = (f"the next round would take about {2.5 * self.rounds[-1].seconds:.0f} s; "
+            if not stop and self.rounds and not worth_it(estimate, 3.0 * self.rounds[-1].nominal, task.tolerance):
+                stop = (f"the next round would take about {3.0 * self.rounds[-1].nominal:.0f} s; "
                         "ask for a `tolerance` to go on")
             if not stop and all(sizes[f] * self.states > LARGEST_STATE for f in families):
                 stop = f"the largest dense system ({LARGEST_STATE} weights) was reached"
@@ -239,6 +240,14 @@ class Evolution:
         if not mine:
             return self.task.clock.over()
         return self.task.clock.elapsed + 3.0 * mine[-1].seconds > self.task.clock.limit
+
+
+def nominal_seconds(counts: dict, size: int, places: int) -> float:
+    """Time of an integration on two cores, from its counts of operations; within a factor of 2."""
+    factorise = 6 * size**3 / 8e9  # one real and two complex LU decompositions
+    jacobian = 2 * places * size**2 / 8e9 + 1e-3
+    iterate = 1e-3 + 10 * size**2 / 2e9 + 20 * places * size / 2e9
+    return (counts["factorisations"] * factorise + counts["jacobians"] * jacobian + counts["iterations"] * iterate)
 
 
 def composite_gauss(knots: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:

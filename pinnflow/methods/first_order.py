@@ -45,7 +45,7 @@ def solve_network(task: Task) -> Outcome:
     score = measure(task, checks, function, unknowns=first.unknown_values()).score()
     remarks = [f"network with {first.size} weights, {first.steps} steps, relative residual {score:.1e}"]
     outcome = Outcome(trial, float("inf"), score, first.stop, "network", remarks, first.estimates())
-    task.latest = outcome
+    task.keep(outcome)
     if small:
         return polish(task, outcome, own)
     if own:
@@ -89,6 +89,8 @@ def build_network(task: Task, number: int) -> nn.Module:
     """The user's module, a registered network by name, or the default one for the problem's axes."""
     if isinstance(task.network, nn.Module):
         return task.network
+    if number == 0 and isinstance(task.start, NetworkTrial):
+        return task.start.module
     problem = task.problem
     periodic = [i for i, p in enumerate(task.periodic) if p]
     width = 48 if task.dimension <= 3 else 64

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method, worth_it
-from pinnflow.methods.rows import Measure, distance, linearise, measure, row_terms, solve_rows
+from pinnflow.methods.rows import SVD_LARGEST, Measure, distance, linearise, measure, row_terms, solve_rows
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.expansion import Expansion, FeatureTrial
 from pinnflow.trial.features import draw_basis
@@ -218,7 +218,7 @@ def grow(task: Task, search: Search) -> Outcome:
         ranked = search.ranked()
         best = ranked[0]
         estimate = estimate_error(task, fresh, ranked)
-        task.latest = search.outcome("interrupted", fresh)
+        task.keep(search.outcome("interrupted", fresh))
         task.record("growth", unknowns=best.trial.weights.numel(), score=best.score, estimate=estimate,
                     message=str(best.candidate))
         if task.tolerance is not None and estimate <= task.tolerance:
@@ -243,7 +243,7 @@ def grow(task: Task, search: Search) -> Outcome:
         if task.alternative and hopeless(search, best):
             stop = "growth of the basis would not reach a small residual in time"
             break
-        seconds = 4.0 * best.seconds
+        seconds = nominal_seconds(int(1.8 * best.trial.weights.numel()))
         if not worth_it(estimate, seconds, task.tolerance):
             stop = f"the next round would take about {seconds:.0f} s; ask for a `tolerance` to go on"
             break
@@ -255,6 +255,14 @@ def grow(task: Task, search: Search) -> Outcome:
                 break
         stalled = stalled + 1 if search.ranked()[0].score > 0.5 * before else 0
     return search.outcome(stop, fresh)
+
+
+def nominal_seconds(size: int) -> float:
+    """Time of one solve with `size` unknowns on two cores, from the operations it takes; within a factor of 2."""
+    rows = 2.7 * size
+    orthogonal = 2 * rows * size**2 / 4e10
+    truncated = 20 * size**3 / 1e10 if size <= SVD_LARGEST else 4 / 3 * size**3 / 8e9
+    return orthogonal + truncated + 2e-8 * rows * size
 
 
 def hopeless(search: Search, best: Fit) -> bool:

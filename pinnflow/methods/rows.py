@@ -18,6 +18,8 @@ from torch import Tensor
 from pinnflow.methods.base import Task, Term
 from pinnflow.trial.expansion import Expansion
 
+SVD_LARGEST = 700  # unknowns; above, the SVD would take most of the time
+
 Function = Callable[[Tensor, Sequence[tuple[int, tuple[int, ...]]]], list[Tensor]]
 
 
@@ -125,7 +127,7 @@ def solve_rows(matrix: Tensor, cut: float = 1e-13) -> tuple[Tensor, float]:
     left, right = triangle[:, :size], triangle[:, size]
     if not np.isfinite(triangle).all():
         return torch.full((size,), float("nan"), dtype=torch.float64), float("inf")
-    if size <= 700:
+    if size <= SVD_LARGEST:
         u, s, vt = scipy.linalg.svd(left, full_matrices=False, lapack_driver="gesdd", check_finite=False)
         keep = s > cut * s[0]
         weights = vt[keep].T @ ((u[:, keep].T @ right) / s[keep])

@@ -61,7 +61,7 @@ class Form:
     initial: list[Part]
 
 
-def evolution_form(task: Task) -> Form | str:
+def semidiscrete_form(task: Task) -> Form | str:
     """The form above, or a sentence that says why the problem does not have it."""
     problem, time = task.problem, task.problem.time
     if time is None:
@@ -564,4 +564,4 @@ def tensor_grid(task: Task, nodes: list[tuple[np.ndarray, np.ndarray]]) -> Grid:
     return Grid(torch.as_tensor(points) * frame.half + frame.center, weights.reshape(-1))
 
 
-__all__ = ["Atom", "Form", "Grid", "Semidiscrete", "end_points", "evolution_form", "tensor_grid"]
+__all__ = ["Atom", "Form", "Grid", "Semidiscrete", "end_points", "semidiscrete_form", "tensor_grid"]
