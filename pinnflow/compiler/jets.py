@@ -12,38 +12,16 @@ every coefficient, products follow Leibniz, functions of one variable follow Faa
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pinnflow.compiler.chains import CHAINS, accumulate, add, faa_di_bruno
-
-RULES: dict[str, Callable[..., Any]] = {}
-"""`{torch name: function of the same arguments, some of them jets}`."""
-
-
-def rule(*names: str):
-    """Enters a function into `RULES` under the names of its torch functions or methods."""
-
-    def enter(function):
-        for name in names:
-            RULES[name] = function
-        return function
-
-    return enter
-
-
-class MissingRule(NotImplementedError):
-    """An operation inside the function has no entry in the rule table; `.operation` names it."""
-
-    def __init__(self, operation: str):
-        super().__init__(f"Taylor mode has no rule for `{operation}`")
-        self.operation = operation
+from pinnflow.compiler.chains import CHAINS, accumulate, add
+from pinnflow.compiler.composition import elementwise
+from pinnflow.compiler.jet import RULES, Jet, MissingRule, rule
 
 
 def directional_jet(
@@ -81,213 +59,16 @@ def directional_jet(
     return result.tensors()
 
 
-class Jet:
-    """A value and its derivatives along M directions.
-
-    Attributes:
-        value: `[n, ...]`.
-        slopes: for k = 1, ..., K the k-th derivative `[M_k, n, ...]` (n may be 1 where it is the same in all rows), or
-            None where it is zero.
-        widths: the numbers of directions (M_1, ..., M_K), not increasing: a direction needed to order 1 only is not
-            carried to order 2.
-    """
-
-    __slots__ = ("slopes", "value", "widths")
-
-    def __init__(self, value: Tensor, slopes: Sequence[Tensor | None], widths: tuple[int, ...]):
-        self.value, self.slopes, self.widths = value, tuple(slopes), widths
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """`(value, first derivatives, second derivatives, ...)` in full size."""
-        full = [self.value]
-        for width, entry in zip(self.widths, self.slopes, strict=True):
-            shape = (width, *self.value.shape)
-            full.append(self.value.new_zeros(()).expand(shape) if entry is None else entry.expand(shape))
-        return tuple(full)
-
-    def map(self, linear: Callable[[Tensor], Tensor]) -> Jet:
-        """The jet of L f for a linear map L that acts on the trailing axes."""
-        return Jet(linear(self.value), [None if s is None else linear(s) for s in self.slopes], self.widths)
-
-    def map_any(self, linear: Callable[[Tensor], Tensor]) -> Jet:
-        """As `map`, for a linear map that names its axes by number: it never sees the axis of the directions."""
-        slopes = [
-            None if s is None else torch.func.vmap(linear)(s.expand(s.shape[0], *self.value.shape)) for s in self.slopes
-        ]
-        return Jet(linear(self.value), slopes, self.widths)
-
-    # What a module may ask of its input besides calling torch functions.
-    shape = property(lambda self: self.value.shape)
-    ndim = property(lambda self: self.value.ndim)
-    dtype = property(lambda self: self.value.dtype)
-    device = property(lambda self: self.value.device)
-    requires_grad = property(lambda self: self.value.requires_grad)
-    T = property(lambda self: self.map_any(lambda s: s.T))
-    mT = property(lambda self: self.map(lambda s: s.mT))
-
-    def size(self, *axis):
-        return self.value.size(*axis)
-
-    def dim(self):
-        return self.value.ndim
-
-    def __len__(self):
-        return len(self.value)
-
-    def __getitem__(self, index):
-        return self.map_any(lambda s: s[index])
-
-    def __iter__(self):
-        return iter(self.unbind(0))
-
-    def __neg__(self):
-        return self.map(operator.neg)
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        name = getattr(function, "__name__", str(function)).strip("_")
-        if name not in RULES:
-            raise MissingRule(name)
-        return RULES[name](*args, **(kwargs or {}))
-
-    def __getattr__(self, name):
-        if name in RULES:
-            return functools.partial(RULES[name], self)
-        if hasattr(Tensor, name):
-            raise MissingRule(name)
-        raise AttributeError(f"a jet has no attribute `{name}`")
-
-
 # -- functions of one variable -----------------------------------------------------------------------------------------
 
-
-class _Directional(tuple):
-    """The slopes of a jet, with the number of directions alive at each order, for `faa_di_bruno`."""
-
-    widths: tuple[int, ...]
-
-    @classmethod
-    def of(cls, slopes, widths):
-        made = cls(slopes)
-        made.widths = widths
-        return made
-
-
-def _elementwise(chain):
-    def apply(jet: Jet, *args, **kwargs) -> Jet:
-        bound = functools.partial(_call_chain, chain, args, kwargs)
-        value, *slopes = _Composition.apply(bound, jet.widths, jet.value, *jet.slopes)
-        return Jet(value, slopes, jet.widths)
-
-    return apply
-
-
-def _call_chain(chain, args, kwargs, z, order):
-    return chain(z, order, *args, **kwargs)
-
-
-class _Composition(torch.autograd.Function):
-    """The jet of y = f(z) from the jet of z, with the derivative of that map written out.
-
-    With w_i = d^i/ds^i f'(z(s)) the differential is dy_k = sum_j C(k, j) w_{k-j} dz_j, because dy = f'(z) dz along the
-    line; its transpose is the gradient. Recording the operations of `faa_di_bruno` instead would give the same numbers
-    and keep every intermediate until the reverse pass.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(chain, widths, value, *slopes):
-        outer = chain(value, len(slopes))
-        results = (outer[0], *faa_di_bruno(outer[1:], _Directional.of(slopes, widths)))
-        # Where f is the identity a result is an argument, which autograd wants as a view.
-        given = {id(value), *map(id, slopes)}
-        return tuple(y.view_as(y) if y is not None and id(y) in given else y for y in results)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.chain, ctx.widths, *tensors = inputs
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-
-    @staticmethod
-    def backward(ctx, *gradients):
-        value, *slopes = tensors = ctx.saved_tensors
-        w = _bent_slope(ctx.chain, ctx.widths, value, slopes)
-        result: list[Tensor | None] = []
-        for j, z in enumerate(tensors):
-            total = None
-            for k in range(j, len(w)) if ctx.needs_input_grad[j + 2] else ():
-                bent, gradient = _leading(w, k - j, widths=ctx.widths, like=k), gradients[k]
-                if bent is None or gradient is None:
-                    continue
-                if j == 0 and k > 0:  # all directions share the value
-                    total = _accumulate_over_directions(total, bent, gradient)
-                elif j == 0:
-                    total = accumulate(total, bent, gradient)
-                elif total is None or total.shape[0] == gradient.shape[0]:
-                    total = accumulate(total, bent, gradient, math.comb(k, j))
-                else:  # fewer directions reach this order
-                    total = total + _filled(math.comb(k, j) * bent * gradient, total.shape[0])
-            if total is not None and j > 0:
-                total = _filled(total, z.shape[0])
-            result.append(total if total is None else total.sum_to_size(z.shape))
-        return (None, None, *result)
-
-    @staticmethod
-    def jvp(ctx, _chain, _widths, *tangents):
-        value, *slopes = ctx.saved_tensors
-        w = _bent_slope(ctx.chain, ctx.widths, value, slopes)
-        result = []
-        for k in range(len(w)):
-            total = None
-            for j in range(k + 1):
-                bent = _leading(w, k - j, widths=ctx.widths, like=k)
-                tangent = _leading(tangents, j, widths=ctx.widths, like=k)
-                total = accumulate(total, bent, tangent, math.comb(k, j))
-            result.append(total)
-        return tuple(result)
-
-
-def _accumulate_over_directions(total, bent, gradient):
-    """total + sum over the directions of bent gradient; a few of them one by one, without a large intermediate."""
-    if gradient.shape[0] > 8:
-        return add(total, (bent * gradient).sum(0))
-    for piece in zip(bent, gradient, strict=True):
-        total = accumulate(total, *piece)
-    return total
-
-
-def _bent_slope(chain, widths, value, slopes):
-    """The jet of f'(z(s))."""
-    outer = chain(value, len(slopes) + 1)[1:]
-    return [outer[0], *faa_di_bruno(outer[1:], _Directional.of(slopes, widths))]
-
-
-def _leading(entries, index, widths, like):
-    """Entry `index` of a jet for the directions that are alive at order `like`; the value has no axis of directions."""
-    entry = entries[index]
-    if entry is None or index == 0 or like == 0:
-        return entry
-    return entry[: widths[like - 1]]
-
-
-def _filled(slopes, count):
-    """`slopes` with zeros for the directions that end earlier, `[count, ...]`."""
-    if slopes.shape[0] == count:
-        return slopes
-    return torch.cat([slopes, slopes.new_zeros(count - slopes.shape[0], *slopes.shape[1:])])
-
-
 for _name, _chain in CHAINS.items():
-    RULES[_name] = _elementwise(_chain)
+    RULES[_name] = elementwise(_chain)
 
 
 @rule("pow", "float_power")
 def _pow(base, exponent) -> Jet:
     if not isinstance(exponent, Jet) and not isinstance(exponent, Tensor):
-        return _elementwise(CHAINS["pow"])(base, exponent)
+        return elementwise(CHAINS["pow"])(base, exponent)
     if isinstance(base, int | float):
         return RULES["exp"](_mul(exponent, math.log(base)))
     return RULES["exp"](_mul(exponent, RULES["log"](base) if isinstance(base, Jet) else torch.log(base)))
@@ -520,13 +301,3 @@ def _layer_norm(jet, normalized_shape, weight=None, bias=None, eps=1e-5) -> Jet:
     result = centred * RULES["rsqrt"](spread + eps)
     result = result if weight is None else result * weight
     return result if bias is None else result + bias
-
-
-def _operator(name):
-    return lambda self, other: RULES[name](self, other)
-
-
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "pow", "rpow"):
-    setattr(Jet, f"__{_name}__", _operator(_name))
-for _name in ("gt", "lt", "ge", "le"):
-    setattr(Jet, f"__{_name}__", _operator(_name))

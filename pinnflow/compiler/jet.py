@@ -1,0 +1,123 @@
+"""Jets: a value with its derivatives along straight lines, as what a module computes with instead of a tensor.
+
+Every torch operation that meets a jet is looked up in `RULES`; `jets.py` holds the rules.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RULES: dict[str, Callable[..., Any]] = {}
+"""`{torch name: function of the same arguments, some of them jets}`."""
+
+
+def rule(*names: str):
+    """Enters a function into `RULES` under the names of its torch functions or methods."""
+
+    def enter(function):
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return enter
+
+
+class MissingRule(NotImplementedError):
+    """An operation inside the function has no entry in the rule table; `.operation` names it."""
+
+    def __init__(self, operation: str):
+        super().__init__(f"Taylor mode has no rule for `{operation}`")
+        self.operation = operation
+
+
+class Jet:
+    """A value and its derivatives along M directions.
+
+    Attributes:
+        value: `[n, ...]`.
+        slopes: for k = 1, ..., K the k-th derivative `[M_k, n, ...]` (n may be 1 where it is the same in all rows), or
+            None where it is zero.
+        widths: the numbers of directions (M_1, ..., M_K), not increasing: a direction needed to order 1 only is not
+            carried to order 2.
+    """
+
+    __slots__ = ("slopes", "value", "widths")
+
+    def __init__(self, value: Tensor, slopes: Sequence[Tensor | None], widths: tuple[int, ...]):
+        self.value, self.slopes, self.widths = value, tuple(slopes), widths
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """`(value, first derivatives, second derivatives, ...)` in full size."""
+        full = [self.value]
+        for width, entry in zip(self.widths, self.slopes, strict=True):
+            shape = (width, *self.value.shape)
+            full.append(self.value.new_zeros(()).expand(shape) if entry is None else entry.expand(shape))
+        return tuple(full)
+
+    def map(self, linear: Callable[[Tensor], Tensor]) -> Jet:
+        """The jet of L f for a linear map L that acts on the trailing axes."""
+        return Jet(linear(self.value), [None if s is None else linear(s) for s in self.slopes], self.widths)
+
+    def map_any(self, linear: Callable[[Tensor], Tensor]) -> Jet:
+        """As `map`, for a linear map that names its axes by number: it never sees the axis of the directions."""
+        slopes = [
+            None if s is None else torch.func.vmap(linear)(s.expand(s.shape[0], *self.value.shape)) for s in self.slopes
+        ]
+        return Jet(linear(self.value), slopes, self.widths)
+
+    # What a module may ask of its input besides calling torch functions.
+    shape = property(lambda self: self.value.shape)
+    ndim = property(lambda self: self.value.ndim)
+    dtype = property(lambda self: self.value.dtype)
+    device = property(lambda self: self.value.device)
+    requires_grad = property(lambda self: self.value.requires_grad)
+    T = property(lambda self: self.map_any(lambda s: s.T))
+    mT = property(lambda self: self.map(lambda s: s.mT))
+
+    def size(self, *axis):
+        return self.value.size(*axis)
+
+    def dim(self):
+        return self.value.ndim
+
+    def __len__(self):
+        return len(self.value)
+
+    def __getitem__(self, index):
+        return self.map_any(lambda s: s[index])
+
+    def __iter__(self):
+        return iter(self.unbind(0))
+
+    def __neg__(self):
+        return self.map(operator.neg)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", str(function)).strip("_")
+        if name not in RULES:
+            raise MissingRule(name)
+        return RULES[name](*args, **(kwargs or {}))
+
+    def __getattr__(self, name):
+        if name in RULES:
+            return functools.partial(RULES[name], self)
+        if hasattr(Tensor, name):
+            raise MissingRule(name)
+        raise AttributeError(f"a jet has no attribute `{name}`")
+
+
+def _operator(name):
+    return lambda self, other: RULES[name](self, other)
+
+
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "pow", "rpow"):
+    setattr(Jet, f"__{_name}__", _operator(_name))
+for _name in ("gt", "lt", "ge", "le"):
+    setattr(Jet, f"__{_name}__", _operator(_name))
