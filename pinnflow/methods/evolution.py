@@ -68,6 +68,7 @@ class Evolution:
         self.fresh = self.checks[0]
         self.rounds: list[Round] = []
         self.troubles: list[str] = []
+        self.attempts = 0
 
     # -- bases ---------------------------------------------------------------------------------------------------
 
@@ -151,6 +152,9 @@ class Evolution:
         """One round; None when the integration did not reach the end."""
         task = self.task
         begin = task.clock.elapsed
+        self.attempts += 1
+        # A basis that is too small for the equation may oscillate or grow without end; it must not take all the time.
+        most = int(300 * 1.5**self.attempts)
         basis, grid, per_axis = self.basis(family, size)
         bases = tuple(basis.restrict(task.is_missing(f)) for f in task.problem.fields)
         bases = tuple(basis if b.size == basis.size else b for b in bases)
@@ -161,7 +165,7 @@ class Evolution:
 
         with one_thread(basis.size * self.states < SMALL_STATE):
             system = Semidiscrete(task, self.form, bases, grid, end_points(task, per_axis))
-            trial, path = system.solve(tolerance, task.clock.over, tell)
+            trial, path = system.solve(tolerance, task.clock.over, tell, most)
         if trial is None or path.reached < end - 1e-12 * (end - start):
             self.troubles.append(path.trouble)
             return None
@@ -214,7 +218,7 @@ class Evolution:
                     stop = "the error estimate reached rounding error"
                 elif stalled >= 3:
                     stop = "three larger bases did not halve the residual: the data are not smooth enough for more"
-            elif len(self.troubles) >= 4:
+            elif len(self.troubles) >= 8:
                 stop = f"the time integration failed: {self.troubles[-1]}"
             if not stop and all(self._too_long(f) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"

@@ -510,14 +510,15 @@ class Semidiscrete:
 
     # -- solve ---------------------------------------------------------------------------------------------------
 
-    def solve(self, tolerance: float, should_stop: Callable[[], bool], on_step: Callable[[float], None]):
+    def solve(self, tolerance: float, should_stop: Callable[[], bool], on_step: Callable[[float], None],
+              max_steps: int):
         """(trial, path): the integrated solution, as far as it went."""
         end = self.task.bounds[self.time][1]
         constant = self.is_autonomous_linear()
         with np.errstate(all="ignore"):
             path = radau.integrate(self.right_side, self.jacobian, (self.start, end), self.initial_state(), tolerance,
                                    mass=self.mass, blocks=[s.span for s in self.states], constant_jacobian=constant,
-                                   should_stop=should_stop, on_step=on_step)
+                                   should_stop=should_stop, on_step=on_step, max_steps=max_steps)
         if len(path.states) == 0:
             return None, path
         weights = tuple(path.states[:, :, self.find[f, 0].span] @ self.back[f].T for f in range(len(self.bases)))
