@@ -10,6 +10,7 @@ import pytest
 from sympy import Eq, pi, sin
 
 import pinnflow
+from pinnflow.source import find_problem
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,6 +77,13 @@ def test_message_in_the_readme_is_the_one_that_comes():
 def test_five_minutes_can_be_typed_in_as_they_stand(tmp_path):
     done = run("\n".join(code(ROOT / "docs" / "five-minutes.md")), tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_file_on_the_page_of_the_command_line_is_a_problem_without_errors(tmp_path):
+    (program,) = code(ROOT / "docs" / "command-line.md")
+    (tmp_path / "beam.py").write_text(program)
+    problem, _ = find_problem(str(tmp_path / "beam.py"), ["damping=1/2"])
+    assert not problem.check().errors and not problem.check().warnings
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
