@@ -142,3 +142,11 @@ class WrongShape(PinnflowError, ValueError):
 
 class NotSolved(PinnflowError, RuntimeError):
     """No method produced a function at all; the message says what stopped it and what to try."""
+
+
+class NotApplicable(PinnflowError, ValueError):
+    """The problem does not have the form a method solves; the message says why and what to write instead."""
+
+
+class UnusableDevice(PinnflowError, ValueError):
+    """The device that was asked for does not exist here."""

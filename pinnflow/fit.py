@@ -5,16 +5,15 @@ check -> task -> choose -> method(s) -> residuals on fresh points -> Solution.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pinnflow.declare.check import raise_if_ill_posed
-from pinnflow.errors import NotSolved
+from pinnflow.errors import NotApplicable, NotSolved, UnusableDevice
 from pinnflow.methods import evolution, first_order, least_squares, newton  # noqa: F401  (they register themselves)
-from pinnflow.methods.base import Clock, NotApplicable, Outcome, Task, find_method
+from pinnflow.methods.base import Clock, Outcome, Task, find_method
 from pinnflow.methods.choose import Choice, choose
 from pinnflow.methods.rows import floating_fields
 from pinnflow.solution.error import fresh_residuals
@@ -23,15 +22,37 @@ from pinnflow.solution.solution import SOLVED, Solution
 from pinnflow.solution.storage import load
 
 
-def fit(problem, method: str = "auto", *, tolerance=None, time_limit=None, seed=0, device=None, dtype=None,
-        network=None, points=None, progress=None, checkpoint=None, resume=False, callbacks=()) -> Solution:
+def fit(
+    problem,
+    method: str = "auto",
+    *,
+    tolerance=None,
+    time_limit=None,
+    seed=0,
+    device=None,
+    dtype=None,
+    network=None,
+    points=None,
+    progress=None,
+    checkpoint=None,
+    resume=False,
+    callbacks=(),
+) -> Solution:
     """Solve `problem`; see `Problem.fit` for the arguments."""
     raise_if_ill_posed(problem)
     with make_progress(progress) as report:
-        task = Task(problem, tolerance=check_positive("tolerance", tolerance),
-                    clock=Clock(check_positive("time_limit", time_limit)), seed=int(seed), device=pick_device(device),
-                    dtype=dtype or torch.float64, network=network, points=points, report=report,
-                    callbacks=tuple(callbacks))
+        task = Task(
+            problem,
+            tolerance=check_positive("tolerance", tolerance),
+            clock=Clock(check_positive("time_limit", time_limit)),
+            seed=int(seed),
+            device=pick_device(device),
+            dtype=dtype or torch.float64,
+            network=network,
+            points=points,
+            report=report,
+            callbacks=tuple(callbacks),
+        )
         if method == "auto":
             choice = choose(task)
         else:
@@ -39,7 +60,11 @@ def fit(problem, method: str = "auto", *, tolerance=None, time_limit=None, seed=
             choice = Choice((method,), "asked for")
         report("decide", message=f"{choice.methods[0]}: {choice.reason}")
         earlier = load_checkpoint(problem, checkpoint) if resume else None
-        if earlier is not None and (tolerance is None or earlier.error_estimate <= tolerance) and earlier.settings["final"]:
+        if (
+            earlier is not None
+            and (tolerance is None or earlier.error_estimate <= tolerance)
+            and earlier.settings["final"]
+        ):
             return earlier
         if earlier is not None:
             task.start = earlier.trial
@@ -81,7 +106,10 @@ def run(task: Task, choice: Choice) -> Outcome:
             outcome = find_method(name)(task)
         except NotApplicable as reason:
             if len(choice.methods) == 1:
-                raise NotApplicable(f"method `{name}` does not apply: {reason}") from None
+                raise NotApplicable(
+                    f'method `{name}` does not apply: {reason}. Write method="auto", which '
+                    f"would take {choose(task).methods[0]!r}."
+                ) from None
             continue
         except KeyboardInterrupt:
             outcome = task.latest or Outcome(None, float("inf"), float("inf"), "", name)
@@ -103,15 +131,33 @@ def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> 
     solved = score < SOLVED and estimate < SOLVED
     if score >= SOLVED:
         estimate = max(estimate, min(score, 1.0))
-        stop = (f"NOT SOLVED: the equations are violated by {score:.0%} of their terms on fresh points. {stop}")
+        stop = f"NOT SOLVED: the equations are violated by {score:.0%} of their terms on fresh points. {stop}"
     floating = [task.problem.fields[f].func.__name__ for f in sorted(floating_fields(task))]
-    settings: dict[str, Any] = {"floating_fields": floating, "solved": bool(solved), "score": score, "tolerance": task.tolerance,
-                                "time_limit": task.clock.limit, "seconds": round(task.clock.elapsed, 3),
-                                "choice": list(choice.methods), "final": final, "details": outcome.remarks}
+    settings: dict[str, Any] = {
+        "floating_fields": floating,
+        "solved": bool(solved),
+        "score": score,
+        "tolerance": task.tolerance,
+        "time_limit": task.clock.limit,
+        "seconds": round(task.clock.elapsed, 3),
+        "choice": list(choice.methods),
+        "final": final,
+        "details": outcome.remarks,
+    }
     reason = ". ".join([choice.reason[0].upper() + choice.reason[1:], *outcome.remarks])
-    return Solution(task.problem, outcome.trial, method=outcome.method, reason=reason, error_estimate=estimate,
-                    checks=checks, stop=stop, history=task.history, unknowns=outcome.unknowns, settings=settings,
-                    seed=task.seed)
+    return Solution(
+        task.problem,
+        outcome.trial,
+        method=outcome.method,
+        reason=reason,
+        error_estimate=estimate,
+        checks=checks,
+        stop=stop,
+        history=task.history,
+        unknowns=outcome.unknowns,
+        settings=settings,
+        seed=task.seed,
+    )
 
 
 def check_positive(name: str, value):
@@ -125,8 +171,13 @@ def pick_device(device) -> torch.device:
     """The device asked for, else a GPU if there is one, else the CPU."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        warnings.warn("no CUDA device was found; the CPU is used", stacklevel=3)
-        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as reason:
+        first = str(reason).splitlines()[0]
+        raise UnusableDevice(
+            f'`device` is {device!r}, which cannot be used here ({first}); write "cpu", or leave it '
+            "out and a GPU is used if there is one"
+        ) from None
     return chosen

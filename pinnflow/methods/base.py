@@ -75,10 +75,6 @@ class Term:
         return self.residual.part
 
 
-class NotApplicable(ValueError):
-    """The problem does not have the form a method solves; the message says why."""
-
-
 @dataclass
 class Outcome:
     """What a method returns.
@@ -168,7 +164,9 @@ class Task:
             for part in block.parts:
                 axis = periodic_axis(part) if block.kind == "periodic" else None
                 exact = axis is not None and self.periodic[self.problem.columns.index(axis)]
-                residual = Residual(part, self.problem.columns, tuple(self.problem.unknowns), self.problem.bounds, block.name)
+                residual = Residual(
+                    part, self.problem.columns, tuple(self.problem.unknowns), self.problem.bounds, block.name
+                )
                 terms.append(Term(block, residual, exact))
         return terms
 
@@ -203,9 +201,11 @@ METHODS: dict[str, Callable[[Task], Outcome]] = {}
 
 def register_method(name: str):
     """Class the decorated function as the method `name`."""
+
     def keep(function):
         METHODS[name] = function
         return function
+
     return keep
 
 

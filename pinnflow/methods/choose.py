@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pinnflow.methods.base import Task
-from pinnflow.methods.semidiscrete import semidiscrete_form
+from pinnflow.methods.form import semidiscrete_form
 
 DENSE_DIMENSION = 3  # axes that one system of features in all of them resolves
 
@@ -33,29 +33,40 @@ def choose(task: Task) -> Choice:
         return Choice(("network",), "a network was given")
     if problem.unknowns:
         names = ", ".join(sorted(map(str, problem.unknowns)))
-        return Choice(("network",), f"{names} is to be found together with the fields, so both are trained on a network")
+        return Choice(
+            ("network",), f"{names} is to be found together with the fields, so both are trained on a network"
+        )
     form = semidiscrete_form(task)
     evolves = not isinstance(form, str)
     space = axes - 1
     if task.linear:
         if axes <= DENSE_DIMENSION:
             if evolves:
-                return Choice(("least squares", "evolution"),
-                              f"linear in {_fields(problem)} with {_axes(problem)}, so one least-squares solve on "
-                              "features in space and time; integration in time if that is not enough", 1e-9)
-            return Choice(("least squares",), f"linear in {_fields(problem)} with {_axes(problem)}, so one "
-                                              "least-squares solve on features")
+                return Choice(
+                    ("least squares", "evolution"),
+                    f"linear in {_fields(problem)} with {_axes(problem)}, so one least-squares solve on "
+                    "features in space and time; integration in time if that is not enough",
+                    1e-9,
+                )
+            return Choice(
+                ("least squares",),
+                f"linear in {_fields(problem)} with {_axes(problem)}, so one least-squares solve on features",
+            )
         if evolves and space <= DENSE_DIMENSION:
-            return Choice(("evolution", "network"),
-                          f"linear evolution in {space} space dimensions, so features in space and integration in time")
+            return Choice(
+                ("evolution", "network"),
+                f"linear evolution in {space} space dimensions, so features in space and integration in time",
+            )
         if axes <= DENSE_DIMENSION + 1:
             return Choice(("least squares", "network"), f"linear with {_axes(problem)}")
         return Choice(("network",), f"{axes} coordinates are too many for one dense system of features")
     if evolves and space <= DENSE_DIMENSION:
         later = ("newton",) if axes <= DENSE_DIMENSION else ("network",)
-        return Choice(("evolution", *later),
-                      f"nonlinear evolution in {space} space dimension{'s' if space != 1 else ''}, so features in space "
-                      "and implicit integration in time")
+        return Choice(
+            ("evolution", *later),
+            f"nonlinear evolution in {space} space dimension{'s' if space != 1 else ''}, so features in space "
+            "and implicit integration in time",
+        )
     why = f" ({form})" if problem.time is not None and isinstance(form, str) else ""
     if axes <= DENSE_DIMENSION:
         return Choice(("newton", "network"), f"nonlinear with {_axes(problem)}{why}, so Newton's method on features")

@@ -14,15 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method, worth_it
+from pinnflow.errors import NotApplicable
+from pinnflow.methods.base import Outcome, Task, register_method, worth_it
+from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.rows import Measure, distance, measure, row_terms
-from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, semidiscrete_form, tensor_grid
+from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, tensor_grid
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.evolution import EvolutionTrial
 from pinnflow.trial.features import Basis, Product, Spline, product_indices
 
 DEGREE = 9
-GROWTH = 1.5
+GROWTH = {1: 1.5, 2: 2.0, 3: 2.0}  # of the number of features from round to round, by space dimension
+SHAPE_TAIL = 1e-4
 PERFECT = 1e-11
 LARGEST_STATE = 1600
 SMALL_STATE = 600  # below, one thread is faster than two
@@ -84,7 +87,7 @@ class Evolution:
             return self._splines(size)
         axes, nodes = [], []
         space_periodic = [task.periodic[i] for i in self.space]
-        indices = product_indices(np.ones(len(self.space)), size, space_periodic) if self.space else np.zeros((1, 0), int)
+        indices = product_indices(self.shape(), size, space_periodic) if self.space else np.zeros((1, 0), int)
         if self.space and len(self.space) == 1:
             indices = np.arange(size | 1)[:, None]
         counts = indices.max(axis=0) + 1 if self.space else []
@@ -106,6 +109,25 @@ class Evolution:
                 nodes.append(np.polynomial.legendre.leggauss(points))
         basis = Product(tuple(axes), torch.as_tensor(full))
         return basis, tensor_grid(task, nodes), max((int(c) for c in counts), default=1) + 2
+
+    def shape(self) -> np.ndarray:
+        """How many functions an axis needs relative to the others, from how the last solution's weights decay."""
+        last = next((r.trial for r in reversed(self.rounds) if r.family == "products"), None)
+        if last is None or len(self.space) < 2:
+            return np.ones(len(self.space))
+        needs = np.ones(len(self.space))
+        indices = last.bases[0].indices.numpy()
+        for f, basis in enumerate(last.bases):
+            if basis.size != len(indices):
+                continue
+            energy = np.square(last.weights[f]).max(axis=(0, 1))  # [N], the largest over time
+            for i, column in enumerate(self.space):
+                marginal = np.bincount(indices[:, column], energy)
+                tail = np.sqrt(np.cumsum(marginal[::-1])[::-1] / max(marginal.sum(), 1e-300))
+                # The first index behind which less than 1e-4 is left; one and a half times the last where more is.
+                small = np.flatnonzero(tail < SHAPE_TAIL)
+                needs[i] = max(needs[i], small[0] if len(small) else 1.5 * len(marginal))
+        return needs
 
     def _splines(self, size):
         axis = self.space[0]
@@ -170,11 +192,26 @@ class Evolution:
             self.troubles.append(path.trouble)
             return None
         result = measure(task, self.checks, trial.function)
-        finished = Round(family, basis.size, tolerance, trial, result, result.score(), task.clock.elapsed - begin,
-                         nominal_seconds(path.statistics, system.size, len(grid.weights)), len(path.times) - 1)
+        finished = Round(
+            family,
+            basis.size,
+            tolerance,
+            trial,
+            result,
+            result.score(),
+            task.clock.elapsed - begin,
+            nominal_seconds(path.statistics, system.size, len(grid.weights)),
+            len(path.times) - 1,
+        )
         self.rounds.append(finished)
-        task.record("round", unknowns=basis.size * self.states, score=finished.score, steps=finished.steps,
-                    estimate=self.estimate(), message=f"{basis.size} {family} in space, {finished.steps} steps in time")
+        task.record(
+            "round",
+            unknowns=basis.size * self.states,
+            score=finished.score,
+            steps=finished.steps,
+            estimate=self.estimate(),
+            message=f"{basis.size} {family} in space, {finished.steps} steps in time",
+        )
         return finished
 
     def best(self) -> Round:
@@ -200,7 +237,7 @@ class Evolution:
                 if self._too_long(family):
                     continue
                 done = self.integrate(family, sizes[family], tolerance)
-                sizes[family] = int(sizes[family] * GROWTH) if self.space else 1
+                sizes[family] = int(sizes[family] * GROWTH.get(len(self.space), 2.0)) if self.space else 1
                 if done is not None:
                     task.keep(self.outcome("interrupted"))
                 if done is None and task.clock.over():
@@ -223,21 +260,39 @@ class Evolution:
             if not stop and all(self._too_long(f) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
             if not stop and self.rounds and not worth_it(estimate, 3.0 * self.rounds[-1].nominal, task.tolerance):
-                stop = (f"the next round would take about {3.0 * self.rounds[-1].nominal:.0f} s; "
-                        "ask for a `tolerance` to go on")
+                stop = (
+                    f"the next round would take about {3.0 * self.rounds[-1].nominal:.0f} s; "
+                    "ask for a `tolerance` to go on"
+                )
             if not stop and all(sizes[f] * self.states > LARGEST_STATE for f in families):
-                stop = f"the largest dense system ({LARGEST_STATE} weights) was reached"
-            tolerance = max(1e-12, tolerance / 10)
+                last = max((r.size for r in self.rounds), default=0) * self.states
+                if last * 1.3 > LARGEST_STATE:
+                    stop = f"the largest dense system ({LARGEST_STATE} weights) was reached"
+                else:
+                    sizes = dict.fromkeys(families, LARGEST_STATE // self.states)
+            tolerance = self.next_tolerance(tolerance)
         return self.outcome(stop)
+
+    def next_tolerance(self, last: float) -> float:
+        """Ten times tighter every round; in the plane and above, where steps are dear, a thousandth of the estimate."""
+        if len(self.space) < 2:
+            return max(1e-12, last / 10)
+        estimate = self.estimate()
+        return max(1e-12, min(last, 1e-3 * estimate)) if np.isfinite(estimate) else last
 
     def outcome(self, stop: str) -> Outcome:
         """The best round as a result; nothing when no round reached the end."""
         if not self.rounds:
             return Outcome(None, float("inf"), float("inf"), stop, "evolution")
         best = self.best()
-        return Outcome(best.trial, self.estimate(), best.score, stop, "evolution",
-                       [f"{best.size} {best.family} in space, {best.steps} steps in time, "
-                        f"relative residual {best.score:.1e}"])
+        return Outcome(
+            best.trial,
+            self.estimate(),
+            best.score,
+            stop,
+            "evolution",
+            [f"{best.size} {best.family} in space, {best.steps} steps in time, relative residual {best.score:.1e}"],
+        )
 
     def _too_long(self, family):
         mine = [r for r in self.rounds if r.family == family]
@@ -251,7 +306,7 @@ def nominal_seconds(counts: dict, size: int, places: int) -> float:
     factorise = 6 * size**3 / 8e9  # one real and two complex LU decompositions
     jacobian = 2 * places * size**2 / 8e9 + 1e-3
     iterate = 1e-3 + 10 * size**2 / 2e9 + 20 * places * size / 2e9
-    return (counts["factorisations"] * factorise + counts["jacobians"] * jacobian + counts["iterations"] * iterate)
+    return counts["factorisations"] * factorise + counts["jacobians"] * jacobian + counts["iterations"] * iterate
 
 
 def composite_gauss(knots: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -80,8 +80,9 @@ def polish(task: Task, outcome: Outcome, keep_network: bool) -> Outcome:
         polished.method = "network"
         polished.remarks = [*outcome.remarks, "polished by Newton steps on " + polished.remarks[0]]
         return polished
-    outcome.error_estimate = max(max(distance(task, fresh, network, search.ranked()[0].function)),
-                                 estimate_error(task, fresh, search.ranked()))
+    outcome.error_estimate = max(
+        max(distance(task, fresh, network, search.ranked()[0].function)), estimate_error(task, fresh, search.ranked())
+    )
     return outcome
 
 
@@ -94,9 +95,19 @@ def build_network(task: Task, number: int) -> nn.Module:
     problem = task.problem
     periodic = [i for i, p in enumerate(task.periodic) if p]
     width = 48 if task.dimension <= 3 else 64
-    return make_network(task.network or "mlp", inputs=task.dimension, outputs=len(problem.fields), width=width, depth=3,
-                        bounds=task.bounds, periodic=periodic, harmonics=4, scale=field_scales(task),
-                        dtype=task.dtype, seed=1000 * task.seed + number)
+    return make_network(
+        task.network or "mlp",
+        inputs=task.dimension,
+        outputs=len(problem.fields),
+        width=width,
+        depth=3,
+        bounds=task.bounds,
+        periodic=periodic,
+        harmonics=4,
+        scale=field_scales(task),
+        dtype=task.dtype,
+        seed=1000 * task.seed + number,
+    )
 
 
 def field_scales(task: Task) -> list[float]:
@@ -192,8 +203,13 @@ class Training:
                 self.points[name] = shared[block.parts[0].free]
                 continue
             else:
-                array, rows = draw_block(block, self.task.problem.bounds, self.task.problem.columns,
-                                         count if block.kind == "equation" else count // 8, self.rng)
+                array, rows = draw_block(
+                    block,
+                    self.task.problem.bounds,
+                    self.task.problem.columns,
+                    count if block.kind == "equation" else count // 8,
+                    self.rng,
+                )
             tensor = torch.as_tensor(array, dtype=self.dtype, device=self.task.device)
             if block.kind == "equation":
                 shared[block.parts[0].free] = tensor
@@ -212,12 +228,16 @@ class Training:
                 weights[term.block.name] = 0.0
                 continue
             points = self.task.draw(term, 200, rng)
-            values = [torch.full((len(points),), sizes[self.task.field_index(a)], dtype=torch.float64)
-                      for a in term.part.atoms]
+            values = [
+                torch.full((len(points),), sizes[self.task.field_index(a)], dtype=torch.float64)
+                for a in term.part.atoms
+            ]
             slopes = term.residual.slopes(points, values, unknown_starts(self.task))
             scale = 0.0
             for atom, slope in zip(term.part.atoms, slopes, strict=True):
-                size = sizes[self.task.field_index(atom)] / math.prod(h**o for h, o in zip(half, atom.orders, strict=True))
+                size = sizes[self.task.field_index(atom)] / math.prod(
+                    h**o for h, o in zip(half, atom.orders, strict=True)
+                )
                 magnitude = float(slope.double().square().mean().sqrt())
                 scale = max(scale, (magnitude if math.isfinite(magnitude) else 0.0) * size)
             factor = 1.0 if term.block.kind == "equation" else CONDITION_WEIGHT
@@ -269,8 +289,15 @@ class Training:
         stalls = 0
         while not self.task.clock.over() and stalls < 3:
             self.draw()
-            optimizer = torch.optim.LBFGS(self.parameters, lr=1.0, max_iter=25, history_size=60, tolerance_grad=0,
-                                          tolerance_change=0, line_search_fn="strong_wolfe")
+            optimizer = torch.optim.LBFGS(
+                self.parameters,
+                lr=1.0,
+                max_iter=25,
+                history_size=60,
+                tolerance_grad=0,
+                tolerance_change=0,
+                line_search_fn="strong_wolfe",
+            )
             start = previous = float(self.loss().detach())
             kept = [p.detach().clone() for p in self.parameters]
             for _ in range(40):
@@ -294,8 +321,10 @@ class Training:
                 previous = now
             stalls = stalls + 1 if now > 0.9 * start else 0
         self.stop = self.stop or (
-            "the time was used up; raise `time_limit` for a smaller error" if self.task.clock.over()
-            else "L-BFGS no longer lowered the loss; a larger `network` or more `points` may")
+            "the time was used up; raise `time_limit` for a smaller error"
+            if self.task.clock.over()
+            else "L-BFGS no longer lowered the loss; a larger `network` or more `points` may"
+        )
 
     def _restore(self, kept) -> None:
         if kept is not None:

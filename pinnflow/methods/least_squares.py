@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method, worth_it
+from pinnflow.errors import NotApplicable
+from pinnflow.methods.base import Outcome, Task, register_method, worth_it
 from pinnflow.methods.rows import SVD_LARGEST, Measure, distance, linearise, measure, row_terms, solve_rows
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.expansion import Expansion, FeatureTrial
@@ -56,8 +57,13 @@ class Fit:
 
 def draw_expansion(task: Task, candidate: Candidate) -> Expansion:
     """The expansion of a candidate; fields that lack a coordinate get features that do not depend on it."""
-    basis = draw_basis(candidate.family, candidate.slopes, candidate.size, task.periodic,
-                       task.rng(1, candidate.size, _code(candidate.family)))
+    basis = draw_basis(
+        candidate.family,
+        candidate.slopes,
+        candidate.size,
+        task.periodic,
+        task.rng(1, candidate.size, _code(candidate.family)),
+    )
     full = (True,) * task.dimension
     restricted = {full: basis}
     bases = []
@@ -95,8 +101,9 @@ def row_points(task: Task, expansion: Expansion, clustered: bool) -> list[Tensor
 def validation_points(task: Task, size: int) -> list[Tensor]:
     """Fresh points for every term, never used for rows."""
     rng = task.rng(3)
-    return [task.draw(term, max(200, size // 2) if term.block.kind == "equation" else 60, rng)
-            for term in row_terms(task)]
+    return [
+        task.draw(term, max(200, size // 2) if term.block.kind == "equation" else 60, rng) for term in row_terms(task)
+    ]
 
 
 class Search:
@@ -148,9 +155,14 @@ class Search:
     def outcome(self, stop: str, fresh: Tensor) -> Outcome:
         """The best fit as a result."""
         best = self.ranked()[0]
-        return Outcome(best.trial, estimate_error(self.task, fresh, self.ranked()), best.score, stop, self.method,
-                       [f"{best.trial.weights.numel()} {best.candidate.family} features, "
-                        f"relative residual {best.score:.1e}"])
+        return Outcome(
+            best.trial,
+            estimate_error(self.task, fresh, self.ranked()),
+            best.score,
+            stop,
+            self.method,
+            [f"{best.trial.weights.numel()} {best.candidate.family} features, relative residual {best.score:.1e}"],
+        )
 
     def out_of_time(self, seconds: float) -> bool:
         return self.task.clock.elapsed + seconds > self.task.clock.limit
@@ -219,8 +231,13 @@ def grow(task: Task, search: Search) -> Outcome:
         best = ranked[0]
         estimate = estimate_error(task, fresh, ranked)
         task.keep(search.outcome("interrupted", fresh))
-        task.record("growth", unknowns=best.trial.weights.numel(), score=best.score, estimate=estimate,
-                    message=str(best.candidate))
+        task.record(
+            "growth",
+            unknowns=best.trial.weights.numel(),
+            score=best.score,
+            estimate=estimate,
+            message=str(best.candidate),
+        )
         if task.tolerance is not None and estimate <= task.tolerance:
             stop = f"the error estimate met the tolerance {task.tolerance:.1e}"
             break
@@ -228,8 +245,10 @@ def grow(task: Task, search: Search) -> Outcome:
             stop = "the residual reached rounding error"
             break
         if stalled >= 2:
-            stop = "two larger systems did not halve the residual: more features will not help, a smoother or smaller " \
-                   "problem would"
+            stop = (
+                "two larger systems did not halve the residual: more features will not help, a smoother or smaller "
+                "problem would"
+            )
             break
         # After a stall the next round is larger than anything tried, not larger than the best.
         largest = max(f.candidate.size for f in search.tried.values())
@@ -237,7 +256,9 @@ def grow(task: Task, search: Search) -> Outcome:
         if size > search.largest:
             stop = f"the largest dense system ({LARGEST} unknowns) was reached; split the domain or raise `tolerance`"
             break
-        if search.out_of_time(5.0 * max(f.seconds for f in search.tried.values() if f.candidate.size >= best.candidate.size)):
+        if search.out_of_time(
+            5.0 * max(f.seconds for f in search.tried.values() if f.candidate.size >= best.candidate.size)
+        ):
             stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
             break
         if task.alternative and hopeless(search, best):
@@ -267,8 +288,11 @@ def nominal_seconds(size: int) -> float:
 
 def hopeless(search: Search, best: Fit) -> bool:
     """Whether the decay of the score, extrapolated as exp(-c N^(1/D)), misses 1e-8 at 1,500 unknowns."""
-    smaller = [f for f in search.tried.values()
-               if f.candidate.family == best.candidate.family and f.candidate.size < best.candidate.size]
+    smaller = [
+        f
+        for f in search.tried.values()
+        if f.candidate.family == best.candidate.family and f.candidate.size < best.candidate.size
+    ]
     if not smaller or best.score <= 1e-8:
         return False
     other = min(smaller, key=lambda f: f.score)

@@ -17,7 +17,15 @@ from torch import Tensor
 from pinnflow.declare.analysis import is_linear
 from pinnflow.methods.base import Outcome, Task, register_method
 from pinnflow.methods.least_squares import Candidate, Fit, Search, draw_expansion, grow, row_points
-from pinnflow.methods.rows import Function, atom_values, linearise, row_terms, solve_rows, weighted_residual, zero_function
+from pinnflow.methods.rows import (
+    Function,
+    atom_values,
+    linearise,
+    row_terms,
+    solve_rows,
+    weighted_residual,
+    zero_function,
+)
 from pinnflow.trial.expansion import Expansion, FeatureTrial
 
 FIRST_STEPS = 25
@@ -49,8 +57,10 @@ class NewtonSearch(Search):
         task = self.task
         even = (1.0,) * task.dimension
         bases = [Candidate("chebyshev", even, self.pilot)]
-        bases += [Candidate("sin", tuple(3.0 * s for s in even), self.pilot),
-                  Candidate("sin", tuple(6.0 * s for s in even), self.pilot)]
+        bases += [
+            Candidate("sin", tuple(3.0 * s for s in even), self.pilot),
+            Candidate("sin", tuple(6.0 * s for s in even), self.pilot),
+        ]
         for start in (self.from_zero, self.from_data, self.by_homotopy):
             for candidate in bases:
                 if self.out_of_time(0.0):
@@ -62,8 +72,12 @@ class NewtonSearch(Search):
                     continue
                 fitted = self.measured(candidate, expansion, weights, begin)
                 fitted.score = fitted.measure.score(self.scales)
-                task.record("start", unknowns=expansion.size, score=fitted.score,
-                            message=f"{start.__name__.replace('_', ' ')} on {candidate}")
+                task.record(
+                    "start",
+                    unknowns=expansion.size,
+                    score=fitted.score,
+                    message=f"{start.__name__.replace('_', ' ')} on {candidate}",
+                )
                 self.tried[candidate] = fitted
                 self.accept(fitted)
             if self.current_score < 1e-2:
@@ -100,7 +114,9 @@ class NewtonSearch(Search):
 
     def from_zero(self, expansion: Expansion) -> Tensor | None:
         points = row_points(self.task, expansion, clustered=True)
-        return newton(self.task, expansion, points, torch.zeros(expansion.size, dtype=torch.float64), FIRST_STEPS).weights
+        return newton(
+            self.task, expansion, points, torch.zeros(expansion.size, dtype=torch.float64), FIRST_STEPS
+        ).weights
 
     def from_data(self, expansion: Expansion) -> Tensor | None:
         points = row_points(self.task, expansion, clustered=True)
@@ -131,8 +147,14 @@ class Steps:
     settled: bool
 
 
-def newton(task: Task, expansion: Expansion, points: list[Tensor], weights: Tensor, steps: int,
-           offsets: list[Tensor] | None = None) -> Steps:
+def newton(
+    task: Task,
+    expansion: Expansion,
+    points: list[Tensor],
+    weights: Tensor,
+    steps: int,
+    offsets: list[Tensor] | None = None,
+) -> Steps:
     """Newton steps with backtracking from `weights`; ends at the last weights whose residual is finite.
 
     Args:
@@ -171,8 +193,10 @@ def newton(task: Task, expansion: Expansion, points: list[Tensor], weights: Tens
 
 def residual_values(task: Task, points: list[Tensor], function: Function) -> list[Tensor]:
     """F(u) per term, `[n]`."""
-    return [term.residual.value(place, atom_values(task, term, place, function), [])
-            for term, place in zip(row_terms(task), points, strict=True)]
+    return [
+        term.residual.value(place, atom_values(task, term, place, function), [])
+        for term, place in zip(row_terms(task), points, strict=True)
+    ]
 
 
 def smooth_extension(task: Task, expansion: Expansion, points: list[Tensor]) -> Tensor:
@@ -184,7 +208,7 @@ def smooth_extension(task: Task, expansion: Expansion, points: list[Tensor]) -> 
         if term.block.kind == "equation":
             domain = place if domain is None else domain
         elif is_linear(term.part):
-            kept.append(rows[start:start + len(place)])
+            kept.append(rows[start : start + len(place)])
         start += len(place)
     one = torch.ones((), dtype=torch.float64)
     for f in range(len(task.problem.fields)):

@@ -80,10 +80,21 @@ class Path:
     statistics: dict = field(default_factory=dict)
 
 
-def integrate(f: Callable, jacobian: Callable, span: tuple[float, float], start: np.ndarray, tolerance: float, *,
-              mass: np.ndarray | None = None, blocks: list[slice] | None = None, stages: int = 5,
-              constant_jacobian: bool = False, should_stop: Callable[[], bool] = lambda: False,
-              max_steps: int = 20_000, on_step: Callable[[float], None] = lambda t: None) -> Path:
+def integrate(
+    f: Callable,
+    jacobian: Callable,
+    span: tuple[float, float],
+    start: np.ndarray,
+    tolerance: float,
+    *,
+    mass: np.ndarray | None = None,
+    blocks: list[slice] | None = None,
+    stages: int = 5,
+    constant_jacobian: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    max_steps: int = 20_000,
+    on_step: Callable[[float], None] = lambda t: None,
+) -> Path:
     """Integrate M y' = f(t, y) from span[0] to span[1].
 
     Args:
@@ -138,8 +149,9 @@ def integrate(f: Callable, jacobian: Callable, span: tuple[float, float], start:
         if t + h * 1.01 >= end:
             h = end - t
         if h < 1e-13 * (end - span[0]):
-            return _path(times, states, t, f"the time step shrank to {h:.1e} at {t:.6g}; the solution may blow up",
-                         counts)
+            return _path(
+                times, states, t, f"the time step shrank to {h:.1e} at {t:.6g}; the solution may blow up", counts
+            )
         if factors is None or factored_h != h:
             with np.errstate(all="ignore"):
                 factors = [_factor(value / h * m - jac, real=(i == 0)) for i, value in enumerate(rule.values)]

@@ -76,11 +76,13 @@ def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: 
         values = atom_values(task, term, place, function or zero_function)
         slopes = term.residual.slopes(place, values, [])
         target = -term.residual.value(place, values, []).expand(n).clone()
-        block = matrix[start:start + n]
+        block = matrix[start : start + n]
         groups = []
         for placed, indices in atoms_by_place(term, place):
             atoms = [term.part.atoms[i] for i in indices]
-            groups.append((placed, [(task.field_index(a), a.orders, slopes[i]) for i, a in zip(indices, atoms, strict=True)]))
+            groups.append(
+                (placed, [(task.field_index(a), a.orders, slopes[i]) for i, a in zip(indices, atoms, strict=True)])
+            )
         for value, slope in zip(values, slopes, strict=True):
             target += slope * value
         expansion.rows(groups, block[:, :size])
@@ -93,8 +95,9 @@ def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: 
     return Rows(matrix, scales)
 
 
-def weighted_residual(task: Task, points: list[Tensor], scales: list[float], function: Function,
-                      offsets: list[Tensor] | None = None) -> float:
+def weighted_residual(
+    task: Task, points: list[Tensor], scales: list[float], function: Function, offsets: list[Tensor] | None = None
+) -> float:
     """Root of the sum of squares of the scaled residuals of `function`; inf where it is not finite."""
     total = 0.0
     for i, (term, place, scale) in enumerate(zip(row_terms(task), points, scales, strict=True)):
@@ -121,7 +124,7 @@ def solve_rows(matrix: Tensor, cut: float = 1e-13) -> tuple[Tensor, float]:
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     matrix[:, :size] /= norms
     if matrix.shape[0] > size + 1:
-        triangle = torch.geqrf(matrix)[0][:size + 1].triu().numpy()
+        triangle = torch.geqrf(matrix)[0][: size + 1].triu().numpy()
     else:
         triangle = matrix.numpy()
     left, right = triangle[:, :size], triangle[:, size]
@@ -136,8 +139,9 @@ def solve_rows(matrix: Tensor, cut: float = 1e-13) -> tuple[Tensor, float]:
         diagonal = np.abs(np.diag(r))
         rank = int((diagonal > cut * diagonal[0]).sum())
         weights = np.zeros(size)
-        weights[pivots[:rank]] = scipy.linalg.solve_triangular(r[:rank, :rank], q[:, :rank].T @ right,
-                                                               check_finite=False)
+        weights[pivots[:rank]] = scipy.linalg.solve_triangular(
+            r[:rank, :rank], q[:, :rank].T @ right, check_finite=False
+        )
     remainder = float(np.linalg.norm(left @ weights - right))
     return torch.as_tensor(weights) / norms, remainder
 
@@ -162,12 +166,17 @@ class Measure:
         return value if np.isfinite(value) else float("inf")
 
 
-def measure(task: Task, points: list[Tensor], function: Function, terms: list[Term] | None = None,
-            unknowns: Sequence[Tensor] = ()) -> Measure:
+def measure(
+    task: Task,
+    points: list[Tensor],
+    function: Function,
+    terms: list[Term] | None = None,
+    unknowns: Sequence[Tensor] = (),
+) -> Measure:
     """Rms residuals and their scales at the given points.
 
     A homogeneous condition has no magnitude of its own where it holds; its atoms are measured over the whole domain. An
-    equation whose terms all vanish, such as u_xx = 0, is measured against a field of this size that varies over the box.
+    equation whose terms all vanish, such as u_xx = 0, is measured against a field of this size that varies.
     """
     terms = row_terms(task) if terms is None else terms
     domain = next((p for t, p in zip(terms, points, strict=True) if t.block.kind == "equation"), None)
@@ -192,8 +201,13 @@ def measure(task: Task, points: list[Tensor], function: Function, terms: list[Te
             if term.block.kind != "equation":
                 scale = max(scale, sum(s * v for s, v in zip(slopes, size_in_domain(wanted), strict=True)))
             fields = size_in_domain([(f, zero) for f, _ in wanted])
-            natural = max((s * v / math.prod(h**o for h, o in zip(half, orders, strict=True))
-                           for s, v, (_, orders) in zip(slopes, fields, wanted, strict=True)), default=0.0)
+            natural = max(
+                (
+                    s * v / math.prod(h**o for h, o in zip(half, orders, strict=True))
+                    for s, v, (_, orders) in zip(slopes, fields, wanted, strict=True)
+                ),
+                default=0.0,
+            )
             scale = max(scale, 0.1 * natural) if math.isfinite(natural) else scale
         scales.append(scale)
     return Measure(np.array(residuals), np.array(scales))

@@ -1,8 +1,4 @@
-"""Evolution problems: features in space, weights in time by an implicit method of order 9.
-
-Form solved, for fields u with highest time derivative of order m >= 1 (or 0 for algebraic fields):
-
-    A(x) d^m u / dt^m + N(t, x, u, D u, ...) = 0,   R u = g(t) at the ends,   initial values of all lower derivatives.
+"""Evolution problems in the form of `form.py` as M y' = F(t, y): features in space, weights in time.
 
 Procedure: the spatial basis is made orthonormal on a quadrature grid; the boundary conditions split it into a null
 space Z, where the equations are projected (Galerkin), and its complement, whose weights follow the data g(t); the
@@ -24,9 +20,10 @@ import torch
 
 from pinnflow.compiler.lowering import lower
 from pinnflow.compiler.residual import Residual
-from pinnflow.declare.analysis import Atom, Part
+from pinnflow.declare.analysis import Part
 from pinnflow.methods import radau
 from pinnflow.methods.base import Task
+from pinnflow.methods.form import Form, space_orders
 from pinnflow.trial.evolution import EvolutionTrial
 from pinnflow.trial.features import Basis
 
@@ -40,162 +37,6 @@ class State:
     field: int
     order: int
     span: slice
-
-
-@dataclass
-class Form:
-    """A problem in the form this method solves.
-
-    Attributes:
-        orders: highest time derivative per field.
-        equations: per field the residual without its leading term, as a part whose atoms are states.
-        leads: per field `[(field of the leading atom, space orders, coefficient)]`; empty for an algebraic field.
-        boundaries: parts that are affine in the fields with coefficients constant in time.
-        initial: parts at the initial time.
-    """
-
-    orders: list[int]
-    equations: list[Part]
-    leads: list[list[tuple[int, tuple[int, ...], sympy.Expr]]]
-    boundaries: list[Part]
-    initial: list[Part]
-
-
-def semidiscrete_form(task: Task) -> Form | str:
-    """The form above, or a sentence that says why the problem does not have it."""
-    problem, time = task.problem, task.problem.time
-    if time is None:
-        return "there is no time coordinate"
-    if problem.unknowns:
-        return "coefficients are to be found"
-    if any(block.kind == "observation" for block in problem.blocks):
-        return "observations have to be matched"
-    column = task.time_column
-    if any(time not in f.args for f in problem.fields):
-        return "a field does not depend on time"
-    equations = [block.parts[0] for block in problem.blocks if block.kind == "equation"]
-    if len(equations) != len(problem.fields):
-        return f"there are {len(equations)} equations for {len(problem.fields)} fields"
-    orders = [0] * len(problem.fields)
-    for part in equations:
-        if any(atom.pins for atom in part.atoms):
-            return "an equation takes a field at a fixed place"
-        for atom in part.atoms:
-            f = task.field_index(atom)
-            orders[f] = max(orders[f], atom.orders[column])
-    if not any(orders):
-        return "no time derivative appears"
-    owners = _match_equations(task, equations, orders)
-    if isinstance(owners, str):
-        return owners
-    rests, leads = [], []
-    for f, part in enumerate(owners):
-        lead_atoms = [a for a in part.atoms if orders[task.field_index(a)] and
-                      a.orders[column] == orders[task.field_index(a)]]
-        split = _split_lead(part, lead_atoms, time)
-        if isinstance(split, str):
-            return split
-        rest, coefficients = split
-        leads.append([(task.field_index(a), _space(a.orders, column), c) for a, c in coefficients])
-        atoms = tuple(a for a in part.atoms if a not in lead_atoms)
-        rests.append(Part(rest, tuple(sympy.Add.make_args(rest)), atoms, part.free, {}))
-    boundaries, initial = [], []
-    start = problem.bounds[time][0]
-    for term in task.terms:
-        if term.block.kind == "equation" or term.exact:
-            continue
-        part = term.part
-        pinned_in_time = {float(value) for c, value in part.pins.items() if c == time}
-        if pinned_in_time:
-            if len({a.pins for a in part.atoms}) > 1 or abs(min(pinned_in_time) - start) > 1e-12 * (1 + abs(start)):
-                return f"{term.block.name} is not at the initial time"
-            if term.block.kind == "point" and set(part.pins) != {time} and len(task.problem.columns) > 1:
-                return f"{term.block.name} fixes a single point"
-            initial.append(part)
-            continue
-        for atom in part.atoms:
-            if atom.orders[column]:
-                return f"{term.block.name} holds a time derivative"
-            slope = sympy.diff(part.expression, atom.symbol)
-            if slope.free_symbols & ({time} | {a.symbol for a in part.atoms}):
-                return f"{term.block.name} is nonlinear or its coefficients change in time"
-        if len({orders[task.field_index(a)] for a in part.atoms}) > 1:
-            return f"{term.block.name} couples fields of different order in time"
-        boundaries.append(part)
-    known = {}
-    for part in initial:
-        given = _initial_value(task, part, column)
-        if isinstance(given, str):
-            return given
-        known[given] = True
-    for f, order in enumerate(orders):
-        for k in range(order):
-            if (f, k) not in known:
-                return f"the initial data of {problem.fields[f].func.__name__} are not given one by one"
-    return Form(orders, rests, leads, boundaries, initial)
-
-
-def _match_equations(task, equations, orders):
-    """Equations in the order of the fields they determine: by their leading terms, then by what is left."""
-    column = task.time_column
-    fields = range(len(orders))
-    owner: dict[int, Part] = {}
-    rest = list(equations)
-    allowed = {f: [i for i, part in enumerate(rest) if any(
-        task.field_index(a) == f and a.orders[column] == orders[f] for a in part.atoms)] for f in fields}
-    taken: dict[int, int] = {}
-
-    def assign(f, seen):
-        for i in allowed[f]:
-            if i not in seen:
-                seen.add(i)
-                if i not in taken or assign(taken[i], seen):
-                    taken[i] = f
-                    return True
-        return False
-
-    for f in sorted(fields, key=lambda f: -orders[f]):
-        if not assign(f, set()):
-            return f"no equation determines {task.problem.fields[f].func.__name__}"
-    for i, f in taken.items():
-        owner[f] = rest[i]
-    return [owner[f] for f in fields]
-
-
-def _split_lead(part, lead_atoms, time):
-    """(the rest, [(leading atom, coefficient)]) with coefficients free of time and fields, or a reason."""
-    symbols = {a.symbol for a in part.atoms}
-    rest = part.expression
-    coefficients = []
-    for atom in lead_atoms:
-        slope = sympy.expand(sympy.diff(rest, atom.symbol))
-        coefficients.append((atom, slope))
-    zero = {a.symbol: 0 for a in lead_atoms}
-    if any(c.free_symbols & symbols & {a.symbol for a in lead_atoms} for _, c in coefficients):
-        return "the highest time derivative enters nonlinearly"
-    rest = rest.subs(zero)
-    moving = any(c.free_symbols & (symbols | {time}) for _, c in coefficients)
-    if moving:
-        if len(coefficients) > 1:
-            return "several time derivatives with varying coefficients share an equation"
-        atom, c = coefficients[0]
-        return rest / c, [(atom, sympy.S.One)]
-    return rest, coefficients
-
-
-def _initial_value(task, part, column):
-    """(field, order) that an initial condition gives as a function of space, or a reason."""
-    if len(part.atoms) != 1:
-        return "an initial condition involves several derivatives at once"
-    atom = part.atoms[0]
-    slope = sympy.diff(part.expression, atom.symbol)
-    if any(_space(atom.orders, column)) or slope.free_symbols & {atom.symbol}:
-        return "an initial condition is not a value or a time derivative of a field"
-    return task.field_index(atom), atom.orders[column]
-
-
-def _space(orders, time):
-    return tuple(0 if i == time else o for i, o in enumerate(orders))
 
 
 @dataclass
@@ -244,7 +85,7 @@ class Semidiscrete:
         for f, basis in enumerate(self.bases):
             if id(basis) not in cache:
                 values = self._design(f, self.grid.points, zero) * self.root[:, None]
-                q, r = np.linalg.qr(values)
+                r = np.linalg.qr(values, mode="r")
                 cache[id(basis)] = scipy.linalg.solve_triangular(r, np.eye(len(r)))
             self.back[f] = cache[id(basis)]
         self._designs: dict = {}
@@ -282,10 +123,9 @@ class Semidiscrete:
             for atom, slope in zip(part.atoms, slopes, strict=True):
                 f = self.task.field_index(atom)
                 values = self._design(f, residual.place(places, atom), atom.orders)
-                row[:, offsets[f]:offsets[f + 1]] += slope.expand(len(places)).numpy()[:, None] * values
+                row[:, offsets[f] : offsets[f + 1]] += slope.expand(len(places)).numpy()[:, None] * values
             rows.append(row)
             data.append((part, places))
-        total = offsets[-1]
         self.data = data
         if not rows:
             self.null, self.lift, self.row_scale = None, None, None
@@ -327,18 +167,23 @@ class Semidiscrete:
 
     def _residuals(self):
         problem = self.task.problem
-        self.residuals = [Residual(part, self.columns, (), problem.bounds, f"equation of {f.func.__name__}")
-                          for part, f in zip(self.form.equations, problem.fields, strict=True)]
+        self.residuals = [
+            Residual(part, self.columns, (), problem.bounds, f"equation of {f.func.__name__}")
+            for part, f in zip(self.form.equations, problem.fields, strict=True)
+        ]
         self.mass = self._mass()
         self.atom_designs = []
         for residual in self.residuals:
             entries = []
             for atom in residual.part.atoms:
                 f = self.task.field_index(atom)
-                entries.append((self.find[f, atom.orders[self.time]], self.design(f, _space(atom.orders, self.time))))
+                entries.append(
+                    (self.find[f, atom.orders[self.time]], self.design(f, space_orders(atom.orders, self.time)))
+                )
             self.atom_designs.append(entries)
-        self.tests = [self.design(f, (0,) * len(self.columns)) * self.grid.weights[:, None]
-                      for f in range(len(problem.fields))]
+        self.tests = [
+            self.design(f, (0,) * len(self.columns)) * self.grid.weights[:, None] for f in range(len(problem.fields))
+        ]
 
     def _last(self, f):
         """The state whose time derivative equation f gives."""
@@ -359,7 +204,8 @@ class Semidiscrete:
             for g, orders, coefficient in leads:
                 values = lower([coefficient], self.columns)(list(self.grid.points.unbind(1)))[0]
                 block[:, self._last(g).span] += test.T @ (
-                    values.expand(len(weights)).numpy()[:, None] * self.design(g, orders))
+                    values.expand(len(weights)).numpy()[:, None] * self.design(g, orders)
+                )
             mass[row.span] = self._project(block, f)
             if leads:
                 mass[row.span] += self._complement(f, [g for g, _, _ in leads])
@@ -510,15 +356,26 @@ class Semidiscrete:
 
     # -- solve ---------------------------------------------------------------------------------------------------
 
-    def solve(self, tolerance: float, should_stop: Callable[[], bool], on_step: Callable[[float], None],
-              max_steps: int):
+    def solve(
+        self, tolerance: float, should_stop: Callable[[], bool], on_step: Callable[[float], None], max_steps: int
+    ):
         """(trial, path): the integrated solution, as far as it went."""
         end = self.task.bounds[self.time][1]
         constant = self.is_autonomous_linear()
         with np.errstate(all="ignore"):
-            path = radau.integrate(self.right_side, self.jacobian, (self.start, end), self.initial_state(), tolerance,
-                                   mass=self.mass, blocks=[s.span for s in self.states], constant_jacobian=constant,
-                                   should_stop=should_stop, on_step=on_step, max_steps=max_steps)
+            path = radau.integrate(
+                self.right_side,
+                self.jacobian,
+                (self.start, end),
+                self.initial_state(),
+                tolerance,
+                mass=self.mass,
+                blocks=[s.span for s in self.states],
+                constant_jacobian=constant,
+                should_stop=should_stop,
+                on_step=on_step,
+                max_steps=max_steps,
+            )
         if len(path.states) == 0:
             return None, path
         weights = tuple(path.states[:, :, self.find[f, 0].span] @ self.back[f].T for f in range(len(self.bases)))
@@ -538,6 +395,7 @@ class Semidiscrete:
 
 def end_points(task: Task, per_axis: int) -> Callable[[Part], torch.Tensor]:
     """Places on a face at which a boundary condition is imposed: Gauss points along its free space axes."""
+
     def places(part: Part) -> torch.Tensor:
         axes = []
         for i, column in enumerate(task.problem.columns):
@@ -552,6 +410,7 @@ def end_points(task: Task, per_axis: int) -> Callable[[Part], torch.Tensor]:
                 axes.append((low + high) / 2 + (high - low) / 2 * np.polynomial.legendre.leggauss(per_axis)[0])
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
         return torch.as_tensor(grid)
+
     return places
 
 
@@ -563,6 +422,3 @@ def tensor_grid(task: Task, nodes: list[tuple[np.ndarray, np.ndarray]]) -> Grid:
         weights = np.multiply.outer(weights, w)
     frame = task.frame
     return Grid(torch.as_tensor(points) * frame.half + frame.center, weights.reshape(-1))
-
-
-__all__ = ["Atom", "Form", "Grid", "Semidiscrete", "end_points", "semidiscrete_form", "tensor_grid"]

@@ -1,4 +1,4 @@
-"""One thread for small matrices: on them, waking the others costs more than they give, many times so on a busy machine."""
+"""One thread for small matrices, where waking the others costs more than they give; many times so on a busy machine."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class EvolutionTrial:
         order = np.argsort(points[:, self.time].numpy(), kind="stable")
         chunk = max(1, CHUNK // max(b.size for b in self.bases))
         for begin in range(0, len(order), chunk):
-            rows = order[begin:begin + chunk]
+            rows = order[begin : begin + chunk]
             place = points[torch.as_tensor(rows)]
             moment = place[:, self.time].numpy()
             step = np.clip(np.searchsorted(self.times, moment, side="right") - 1, 0, len(self.times) - 2)
@@ -93,16 +93,28 @@ class EvolutionTrial:
         return results
 
     def state(self) -> dict:
-        return {"kind": self.kind, "center": self.frame.center.numpy(), "half": self.frame.half.numpy(),
-                "time": self.time, "times": self.times, "nodes": self.nodes,
-                "bases": [basis.state() for basis in self.bases], "weights": list(self.weights)}
+        return {
+            "kind": self.kind,
+            "center": self.frame.center.numpy(),
+            "half": self.frame.half.numpy(),
+            "time": self.time,
+            "times": self.times,
+            "nodes": self.nodes,
+            "bases": [basis.state() for basis in self.bases],
+            "weights": list(self.weights),
+        }
 
     @classmethod
     def from_state(cls, state: dict) -> EvolutionTrial:
         frame = Frame(torch.as_tensor(state["center"]), torch.as_tensor(state["half"]))
-        return cls(frame, int(state["time"]), tuple(restore_basis(s) for s in state["bases"]),
-                   np.asarray(state["times"]), np.asarray(state["nodes"]),
-                   tuple(np.asarray(w) for w in state["weights"]))
+        return cls(
+            frame,
+            int(state["time"]),
+            tuple(restore_basis(s) for s in state["bases"]),
+            np.asarray(state["times"]),
+            np.asarray(state["nodes"]),
+            tuple(np.asarray(w) for w in state["weights"]),
+        )
 
 
 def lagrange_table(nodes: np.ndarray, x: np.ndarray, order: int) -> np.ndarray:

@@ -77,16 +77,18 @@ class Expansion:
             for f, basis in enumerate(self.bases):
                 mine = [(c * self.frame.factor(o), o) for g, o, c in items if g == f]
                 if mine:
-                    basis.accumulate(out[:, starts[f]:starts[f + 1]], scaled, mine)
+                    basis.accumulate(out[:, starts[f] : starts[f + 1]], scaled, mine)
         return out
 
-    def derivatives(self, points: Tensor, wanted: Sequence[tuple[int, tuple[int, ...]]], weights: Tensor) -> list[Tensor]:
+    def derivatives(
+        self, points: Tensor, wanted: Sequence[tuple[int, tuple[int, ...]]], weights: Tensor
+    ) -> list[Tensor]:
         """[D^orders u_field at points]: each `[n]`; `weights` is `[size]`."""
         parts = torch.split(weights, self.sizes)
         step = max(1, CHUNK // max(self.sizes))
         results: list[list[Tensor]] = [[] for _ in wanted]
         for start in range(0, len(points), step):
-            scaled = self.frame.scale(points[start:start + step])
+            scaled = self.frame.scale(points[start : start + step])
             for f, basis in enumerate(self.bases):
                 mine = [i for i, (g, _) in enumerate(wanted) if g == f]
                 if not mine:
@@ -127,8 +129,14 @@ class FeatureTrial:
                 distinct.append(basis)
         which = [next(i for i, other in enumerate(distinct) if basis is other) for basis in self.expansion.bases]
         frame = self.expansion.frame
-        return {"kind": self.kind, "center": frame.center.numpy(), "half": frame.half.numpy(), "fields": which,
-                "bases": [basis.state() for basis in distinct], "weights": self.weights.numpy()}
+        return {
+            "kind": self.kind,
+            "center": frame.center.numpy(),
+            "half": frame.half.numpy(),
+            "fields": which,
+            "bases": [basis.state() for basis in distinct],
+            "weights": self.weights.numpy(),
+        }
 
     @classmethod
     def from_state(cls, state: dict) -> FeatureTrial:

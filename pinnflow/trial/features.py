@@ -93,8 +93,12 @@ class Ridge:
         return Ridge(self.function, torch.where(mask, self.weights, 0.0), self.offsets)
 
     def state(self):
-        return {"kind": self.kind, "function": self.function, "weights": self.weights.numpy(),
-                "offsets": self.offsets.numpy()}
+        return {
+            "kind": self.kind,
+            "function": self.function,
+            "weights": self.weights.numpy(),
+            "offsets": self.offsets.numpy(),
+        }
 
     @classmethod
     def from_state(cls, state):
@@ -106,8 +110,10 @@ def ridge_derivatives(function: str, argument: Tensor, orders: Sequence[int]) ->
     if function == "sin":
         sine = torch.sin(argument) if any(k % 2 == 0 for k in orders) else None
         cosine = torch.cos(argument) if any(k % 2 == 1 for k in orders) else None
-        return {k: (sine, cosine, -sine if sine is not None else None, -cosine if cosine is not None else None)[k % 4]
-                for k in orders}
+        return {
+            k: (sine, cosine, -sine if sine is not None else None, -cosine if cosine is not None else None)[k % 4]
+            for k in orders
+        }
     t = torch.tanh(argument)
     return {k: _horner(_tanh_polynomial(k), t) for k in orders}
 
@@ -150,7 +156,9 @@ class Product:
         tables = self._tables(points, [orders for _, orders in items])
         for coefficient, orders in items:
             term = self._gather(tables, orders)
-            out.addcmul_(term, coefficient.expand_as(term) if coefficient.ndim == 0 else coefficient[:, None].expand_as(term))
+            out.addcmul_(
+                term, coefficient.expand_as(term) if coefficient.ndim == 0 else coefficient[:, None].expand_as(term)
+            )
 
     def combine(self, points, wanted, weights):
         tables = self._tables(points, wanted)
@@ -185,12 +193,18 @@ class Product:
         return Product(self.axes, self.indices[rows])
 
     def state(self):
-        axes = [{"degree": a.degree, "knots": a.knots, "periodic": a.periodic} if isinstance(a, Spline) else a for a in self.axes]
+        axes = [
+            {"degree": a.degree, "knots": a.knots, "periodic": a.periodic} if isinstance(a, Spline) else a
+            for a in self.axes
+        ]
         return {"kind": self.kind, "axes": axes, "indices": self.indices.numpy()}
 
     @classmethod
     def from_state(cls, state):
-        axes = tuple(a if isinstance(a, str) else Spline(int(a["degree"]), np.asarray(a["knots"]), bool(a["periodic"])) for a in state["axes"])
+        axes = tuple(
+            a if isinstance(a, str) else Spline(int(a["degree"]), np.asarray(a["knots"]), bool(a["periodic"]))
+            for a in state["axes"]
+        )
         return cls(axes, torch.as_tensor(state["indices"]))
 
 
@@ -217,7 +231,7 @@ class Spline:
         places = np.clip(x.numpy(), -1.0, 1.0)
         if self.periodic:
             pieces = len(self.knots) - 1
-            before, after = self.knots[-1 - self.degree:-1] - 2.0, self.knots[1:self.degree + 1] + 2.0
+            before, after = self.knots[-1 - self.degree : -1] - 2.0, self.knots[1 : self.degree + 1] + 2.0
             padded = np.concatenate([before, self.knots, after])
             select = np.eye(pieces)[np.arange(pieces + self.degree) % pieces]  # the last wrap onto the first
         else:
@@ -264,8 +278,9 @@ def restore_basis(state: dict) -> Basis:
     return BASES[state["kind"]].from_state(state)
 
 
-def draw_basis(family: str, slopes: Sequence[float], size: int, periodic: Sequence[bool],
-               rng: np.random.Generator) -> Basis:
+def draw_basis(
+    family: str, slopes: Sequence[float], size: int, periodic: Sequence[bool], rng: np.random.Generator
+) -> Basis:
     """A basis of about `size` functions whose typical slope along column i is `slopes[i]`, on the scaled box.
 
     Args:
@@ -277,8 +292,10 @@ def draw_basis(family: str, slopes: Sequence[float], size: int, periodic: Sequen
     """
     slopes = np.asarray(slopes, dtype=float)
     if family == "chebyshev":
-        return Product(tuple("fourier" if p else "chebyshev" for p in periodic),
-                       torch.as_tensor(product_indices(slopes, size, periodic)))
+        return Product(
+            tuple("fourier" if p else "chebyshev" for p in periodic),
+            torch.as_tensor(product_indices(slopes, size, periodic)),
+        )
     dimension = len(slopes)
     if family == "sin" or any(periodic):
         weights = rng.normal(size=(dimension, size)) * slopes[:, None]
@@ -301,7 +318,9 @@ def product_indices(slopes: np.ndarray, size: int, periodic: Sequence[bool]) -> 
 
     def within(radius):
         limits = [int(np.floor(radius * s / c)) for s, c in zip(shape, cost, strict=True)]
-        grid = np.stack(np.meshgrid(*(np.arange(limit + 1) for limit in limits), indexing="ij"), -1).reshape(-1, dimension)
+        grid = np.stack(np.meshgrid(*(np.arange(limit + 1) for limit in limits), indexing="ij"), -1).reshape(
+            -1, dimension
+        )
         degree = np.where(np.asarray(periodic), (grid + 1) // 2 * 2, grid) * cost
         return grid[((degree / (radius * shape)) ** 2).sum(axis=1) <= 1 + 1e-12]
 
