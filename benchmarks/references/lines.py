@@ -1,6 +1,8 @@
-"""Systems $w_t = F(x, w, w_x, w_{xx})$ on an interval by the method of lines: Chebyshev points and DOP853 in time.
+"""Systems $w_t = L w + R(x, w)$ on an interval by the method of lines at Chebyshev points.
 
-The boundary values follow from two linear conditions $\\alpha w + \\beta w_x = \\gamma$ for each field.
+The linear part, with its boundary conditions $\\alpha w + \\beta w_x = 0$ for the deviation from a constant rest
+state, is diagonalised and solved exactly; the reaction R is integrated by ETDRK4 in the eigenvectors. Used for the
+problem files in `examples/problems/`.
 """
 
 from __future__ import annotations
@@ -8,99 +10,104 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.integrate import solve_ivp
 
-Fields = np.ndarray  # [fields, points]
+from benchmarks.references.periodic import integrate, interpolation_rows
 
-
-def solve(
-    right_side: Callable[[np.ndarray, Fields, Fields, Fields], Fields],
-    start: Callable[[np.ndarray], Fields],
-    ends: Sequence[Sequence[tuple[float, float, float]]],
-    interval: tuple[float, float],
-    duration: float,
-    points: int = 32,
-    tolerance: float = 1e-11,
-) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]:
-    """The fields at scattered points (t, x).
-
-    Args:
-        right_side: F of x `[n]`, the fields and their first and second derivatives `[fields, n]`.
-        start: the fields at t = 0.
-        ends: for each field $(\\alpha, \\beta, \\gamma)$ at the lower and at the upper end.
-        interval: the ends of the x axis.
-        duration: end of the time axis, which begins at 0.
-        points: Chebyshev points.
-        tolerance: relative and absolute, of the time integration.
-    """
-    low, high = interval
-    angle = np.pi * np.arange(points) / (points - 1)
-    x = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
-    weights = np.where(np.isin(np.arange(points), (0, points - 1)), 0.5, 1.0) * (-1.0) ** np.arange(points)
-    D = _differentiation(x, weights)
-    D2 = D @ D
-
-    def complete(inner):
-        w = np.zeros((len(ends), points))
-        w[:, 1:-1] = inner.reshape(len(ends), -1)
-        for field, conditions in zip(w, ends):
-            rows = np.array([a * np.eye(points)[i] + b * D[i] for (a, b, _), i in zip(conditions, (0, -1))])
-            field[[0, -1]] = np.linalg.solve(rows[:, [0, -1]], [c for *_, c in conditions] - rows @ field)
-        return w
-
-    def rate(t, inner):
-        w = complete(inner)
-        return right_side(x, w, w @ D.T, w @ D2.T)[:, 1:-1].ravel()
-
-    run = solve_ivp(
-        rate,
-        (0, duration),
-        start(x)[:, 1:-1].ravel(),
-        "DOP853",
-        dense_output=True,
-        rtol=tolerance,
-        atol=tolerance,
-        first_step=1e-6 * duration,  # the automatic first step ignores stiffness and overflows
-    )
-    if not run.success:
-        raise ArithmeticError(run.message)
-
-    def evaluate(t, place):
-        t, place = (np.ravel(a).astype(float) for a in np.broadcast_arrays(t, place))
-        inner = run.sol(t).T
-        values = np.array([complete(row) for row in inner])  # [n, fields, points]
-        distance = place[:, None] - x
-        exact = distance == 0
-        pull = weights / np.where(exact, 1.0, distance)
-        pull = np.where(exact.any(axis=1, keepdims=True), exact.astype(float), pull)
-        return tuple(np.einsum("nfp,np->fn", values, pull) / pull.sum(axis=1))
-
-    return evaluate
+Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def brusselator(**options):
-    """(u, v) of `examples/problems/reaction_diffusion.py`."""
+def brusselator(points: int = 64, steps: int = 4000) -> Values:
+    """(u, v) of `examples/problems/reaction_diffusion.py`, `[2, n]`."""
 
-    def right_side(x, w, _, bent):
+    def reaction(x, w):
         u, v = w
-        return np.array([1 + u**2 * v - 4 * u, 3 * u - u**2 * v]) + bent / 50
+        return np.array([1 + u**2 * v - 4 * u, 3 * u - u**2 * v])
 
     def start(x):
         return np.array([1 + np.sin(2 * np.pi * x), 3 + 0 * x])
 
-    ends = [[(1, 0, 1), (1, 0, 1)], [(1, 0, 3), (1, 0, 3)]]
-    return solve(right_side, start, ends, (0, 1), 5, **options)
+    fixed = ((1, 0), (1, 0))
+    return solve(lambda x, D: D @ D / 50, [fixed, fixed], start, (0, 1), 5, reaction, (1, 3), points, steps)
 
 
-def drift_diffusion(**options):
-    """(c,) of `examples/problems/drift_diffusion.py`."""
+def drift_diffusion(points: int = 96) -> Values:
+    """(c,) of `examples/problems/drift_diffusion.py`, `[1, n]`."""
 
-    def right_side(x, w, slope, bent):
-        a, b = (1 + x) / 10, np.cos(np.pi * x)
-        return a * bent + slope / 10 - b * slope + np.pi * np.sin(np.pi * x) * w
+    def operator(x, D):
+        return D @ (((1 + x) / 10)[:, None] * D - np.diag(np.cos(np.pi * x)))
 
-    ends = [[(1, -0.1, 0), (-1, -0.2, 0)]]  # b c - a c_x
-    return solve(right_side, lambda x: np.sin(np.pi * x)[None] ** 2, ends, (0, 1), 1, **options)
+    walls = ((1, -0.1), (-1, -0.2))  # b c - a c_x = 0
+    return solve(operator, [walls], lambda x: np.sin(np.pi * x)[None] ** 2, (0, 1), 1, points=points)
+
+
+def solve(
+    operator: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    ends: Sequence[Sequence[tuple[float, float]]],
+    start: Callable[[np.ndarray], np.ndarray],
+    interval: tuple[float, float],
+    duration: float,
+    reaction: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    rest: Sequence[float] = (0,),
+    points: int = 64,
+    steps: int = 4000,
+) -> Values:
+    """The fields `[fields, n]` at scattered points (t, x).
+
+    Args:
+        operator: L as a matrix from the points and the differentiation matrix.
+        ends: for each field $(\\alpha, \\beta)$ at the lower and at the upper end.
+        start: the fields `[fields, points]` at t = 0.
+        interval: the ends of the x axis.
+        duration: end of the time axis, which begins at 0.
+        reaction: R of the points and the fields `[fields, points]`; None for a linear problem, which is exact in time.
+        rest: for each field the constant that fulfils L w = 0 and both ends, from which deviations are counted.
+        points: Chebyshev points.
+        steps: time steps, used with `reaction` only.
+    """
+    low, high = interval
+    x = (low + high) / 2 - (high - low) / 2 * np.cos(np.pi * np.arange(points) / (points - 1))
+    weights = np.where(np.isin(np.arange(points), (0, points - 1)), 0.5, 1.0) * (-1.0) ** np.arange(points)
+    D = _differentiation(x, weights)
+    rest = np.array(rest, float)[:, None]
+
+    rates, shapes, inverses = [], [], []  # of each field: [modes], [points, modes], [modes, points - 2]
+    for conditions in ends:
+        rows = np.array([a * np.eye(points)[i] + b * D[i] for (a, b), i in zip(conditions, (0, -1))])
+        complete = np.zeros((points, points - 2))  # all values from the inner ones
+        complete[1:-1] = np.eye(points - 2)
+        complete[[0, -1]] = np.linalg.solve(rows[:, [0, -1]], -rows[:, 1:-1])
+        rate, vectors = np.linalg.eig((operator(x, D) @ complete)[1:-1])
+        rates.append(rate)
+        shapes.append(complete @ vectors)
+        inverses.append(np.linalg.inv(vectors))
+    rates, shapes, inverses = np.array(rates), np.array(shapes), np.array(inverses)
+
+    def to_modes(w):
+        return np.einsum("fmp,fp->fm", inverses, w[:, 1:-1])
+
+    def to_points(modes):
+        return np.einsum("fpm,fm->fp", shapes, modes).real + rest
+
+    first = to_modes(start(x) - rest) + 0j
+    keep = min(steps, 2000)
+    stored = None
+    if reaction is not None:
+        stored = integrate(rates, lambda m, t: to_modes(reaction(x, to_points(m))), first, duration, steps, keep)
+
+    def evaluate(t, place):
+        t, place = (np.ravel(a).astype(float) for a in np.broadcast_arrays(t, place))
+        if stored is None:
+            modes = first * np.exp(t[:, None, None] * rates)
+        else:
+            row, weight = interpolation_rows(t, duration / keep, keep + 1, 10)
+            modes = np.einsum("nj,njfm->nfm", weight, stored[row])
+        values = np.einsum("fpm,nfm->nfp", shapes, modes).real + rest
+        distance = place[:, None] - x
+        hit = distance == 0
+        pull = np.where(hit.any(axis=1, keepdims=True), hit, weights / np.where(hit, 1.0, distance))
+        return np.einsum("nfp,np->fn", values, pull) / pull.sum(axis=1)
+
+    return evaluate
 
 
 def _differentiation(x: np.ndarray, weights: np.ndarray) -> np.ndarray:

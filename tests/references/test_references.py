@@ -19,6 +19,7 @@ from benchmarks.references import (
     korteweg_de_vries,
     kuramoto_sivashinsky,
     limit_cycle,
+    lines,
     reflection,
     schroedinger,
 )
@@ -80,6 +81,8 @@ def test_closed_forms_agree_with_a_second_quadrature(one, other, bounds, limit):
         pytest.param(
             limit_cycle.reference, {"n": 64, "steps": 1000}, (UNIT, (-2.5, 2.5), (-2.5, 2.5)), 1e-5, id="limit_cycle"
         ),
+        pytest.param(lines.brusselator, {"points": 48, "steps": 2000}, ((0, 5), UNIT), 1e-9, id="brusselator"),
+        pytest.param(lines.drift_diffusion, {"points": 64}, (UNIT, UNIT), 1e-10, id="drift_diffusion"),
         pytest.param(gray_scott.reference, {"n": 48}, ((0, 0.5), SYMMETRIC, SYMMETRIC), 2e-4, id="gray_scott"),
         pytest.param(cavity.reference, {"modes": 24}, (UNIT, UNIT), 1e-6, id="cavity 100"),
         pytest.param(
