@@ -25,6 +25,11 @@ from pinnflow.trial.expansion import Frame
 DEFAULT_SECONDS = 60.0
 
 
+def meets(estimate: float, tolerance: float | None) -> bool:
+    """Whether an estimate is below the tolerance with a margin: estimates are true within a small factor only."""
+    return tolerance is not None and 3 * estimate <= tolerance
+
+
 def worth_it(estimate: float, seconds: float, tolerance: float | None) -> bool:
     """Whether a round of so many nominal seconds is worth its time when no tolerance was asked for.
 
@@ -32,7 +37,7 @@ def worth_it(estimate: float, seconds: float, tolerance: float | None) -> bool:
     from operation counts, not measured, so that the same seed ends with the same digits on a busy machine too.
     """
     if tolerance is not None:
-        return estimate > tolerance
+        return not meets(estimate, tolerance)
     patience = 60.0 if estimate > 1e-4 else 25.0 if estimate > 1e-6 else 12.0 if estimate > 1e-8 else 4.0
     return seconds <= patience
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pinnflow.errors import NotApplicable
-from pinnflow.methods.base import Outcome, Task, register_method, worth_it
+from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_it
 from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.rows import Measure, distance, measure, row_terms
 from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, tensor_grid
@@ -249,7 +249,7 @@ class Evolution:
                 # A layer that is not found yet looks like a stall; only a resolved solution can stall.
                 stalled = stalled + 1 if now > 0.5 * before and now < 1e-2 else 0
                 estimate = self.estimate()
-                if task.tolerance is not None and estimate <= task.tolerance:
+                if meets(estimate, task.tolerance):
                     stop = f"the error estimate met the tolerance {task.tolerance:.1e}"
                 elif now <= PERFECT or estimate <= PERFECT:
                     stop = "the error estimate reached rounding error"

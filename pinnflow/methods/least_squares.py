@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from pinnflow.errors import NotApplicable
-from pinnflow.methods.base import Outcome, Task, register_method, worth_it
+from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_it
 from pinnflow.methods.rows import SVD_LARGEST, Measure, distance, linearise, measure, row_terms, solve_rows
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.expansion import Expansion, FeatureTrial
@@ -238,7 +238,7 @@ def grow(task: Task, search: Search) -> Outcome:
             estimate=estimate,
             message=str(best.candidate),
         )
-        if task.tolerance is not None and estimate <= task.tolerance:
+        if meets(estimate, task.tolerance):
             stop = f"the error estimate met the tolerance {task.tolerance:.1e}"
             break
         if best.score <= PERFECT:

@@ -75,7 +75,7 @@ def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: 
         n = len(place)
         values = atom_values(task, term, place, function or zero_function)
         slopes = term.residual.slopes(place, values, [])
-        target = -term.residual.value(place, values, []).expand(n).clone()
+        target = -observed(term, term.residual.value(place, values, [])).expand(n).clone()
         block = matrix[start : start + n]
         groups = []
         for placed, indices in atoms_by_place(term, place):
@@ -101,7 +101,7 @@ def weighted_residual(
     """Root of the sum of squares of the scaled residuals of `function`; inf where it is not finite."""
     total = 0.0
     for i, (term, place, scale) in enumerate(zip(row_terms(task), points, scales, strict=True)):
-        value = term.residual.value(place, atom_values(task, term, place, function), [])
+        value = observed(term, term.residual.value(place, atom_values(task, term, place, function), []))
         if offsets is not None:
             value = value - offsets[i]
         total += float((value / scale).square().sum())
@@ -162,7 +162,8 @@ class Measure:
         """Root of the sum of squares of residual over scale: 0 is perfect, 1 is as bad as a wrong term."""
         scales = self.scales if scales is None else scales
         safe = np.where(scales > 0, scales, np.where(self.residuals > 0, self.residuals, 1.0))
-        value = float(np.sqrt(np.sum((self.residuals / safe) ** 2)))
+        with np.errstate(all="ignore"):  # infinite terms make an infinite score
+            value = float(np.sqrt(np.sum((self.residuals / safe) ** 2)))
         return value if np.isfinite(value) else float("inf")
 
 
