@@ -5,6 +5,7 @@ check -> task -> choose -> method(s) -> residuals on fresh points -> Solution.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import torch
 
 from pinnflow.declare.check import raise_if_ill_posed
 from pinnflow.errors import NotApplicable, NotSolved, UnusableDevice
-from pinnflow.methods import evolution, first_order, least_squares, newton  # noqa: F401  (they register themselves)
-from pinnflow.methods.base import Clock, Outcome, Task, find_method
+from pinnflow.methods import evolution, first_order, inverse, least_squares, newton  # noqa: F401  (they register themselves)
+from pinnflow.methods.base import Clock, Outcome, Task, find_method, meets
 from pinnflow.methods.choose import Choice, choose
-from pinnflow.methods.rows import floating_fields
+from pinnflow.methods.rows import as_function, distance, floating_fields, row_terms
 from pinnflow.solution.error import fresh_residuals
 from pinnflow.solution.progress import make_progress
-from pinnflow.solution.solution import SOLVED, Solution
+from pinnflow.solution.solution import SOLVED, Estimate, Solution
 from pinnflow.solution.storage import load
 
 
@@ -96,31 +97,51 @@ def load_checkpoint(problem, checkpoint) -> Solution | None:
 def run(task: Task, choice: Choice) -> Outcome:
     """The methods of a choice in turn until one is good enough; the best by its error estimate."""
     best: Outcome | None = None
+    refusals = []
     limit = task.clock.limit
     share = 0.6 if choice.good_enough < SOLVED else 0.85  # of the time, for a method that another one waits behind
     for i, name in enumerate(choice.methods):
-        later = len(choice.methods) - 1 - i
-        task.alternative = bool(later)
-        task.clock.limit = task.clock.elapsed + (limit - task.clock.elapsed) * (share if later else 1.0)
+        last = i == len(choice.methods) - 1
+        task.alternative = not last
+        task.clock.limit = task.clock.elapsed + (limit - task.clock.elapsed) * (1.0 if last else share)
+        interrupted = False
         try:
             outcome = find_method(name)(task)
         except NotApplicable as reason:
-            if len(choice.methods) == 1:
-                raise NotApplicable(
-                    f'method `{name}` does not apply: {reason}. Write method="auto", which '
-                    f"would take {choose(task).methods[0]!r}."
-                ) from None
+            refusals.append(f"method `{name}` does not apply: {reason}")
             continue
         except KeyboardInterrupt:
             outcome = task.latest or Outcome(None, float("inf"), float("inf"), "", name)
-            outcome.stop = "interrupted; this is the best so far"
-            later = 0
-        if best is None or (outcome.trial is not None and outcome.error_estimate < best.error_estimate):
-            best = outcome
-        goal = choice.good_enough if task.tolerance is None else min(task.tolerance, choice.good_enough)
-        if not later or (best.score < SOLVED and best.error_estimate <= goal):
+            outcome.stop, interrupted = "interrupted; this is the best so far", True
+        best = outcome if best is None else better(task, best, outcome)
+        if interrupted or last or good_enough(task, choice, best):
             break
     task.clock.limit = limit
+    if best is None:
+        raise NotApplicable(". ".join(refusals) + f'. Write method="auto", which would take {choose(task).methods[0]!r}.')
+    return best
+
+
+def good_enough(task: Task, choice: Choice, outcome: Outcome) -> bool:
+    """Whether no further method is tried."""
+    if task.tolerance is not None and choice.good_enough < SOLVED:
+        return outcome.score < SOLVED and meets(outcome.error_estimate, task.tolerance)
+    return outcome.score < SOLVED and outcome.error_estimate <= choice.good_enough
+
+
+def better(task: Task, one: Outcome, other: Outcome) -> Outcome:
+    """The outcome with the smaller estimate, which the other one may correct: the two share nothing.
+
+    The error of the better one is at least their distance less what the other one admits.
+    """
+    if one.trial is None or other.trial is None:
+        return other if one.trial is None else one
+    best, rival = sorted((one, other), key=lambda outcome: outcome.error_estimate)
+    points = task.draw(row_terms(task)[0], 2000, task.rng(101))
+    gap = max(distance(task, points, as_function(best.trial), as_function(rival.trial)))
+    admitted = gap - 10 * rival.error_estimate
+    if math.isfinite(admitted):
+        best.error_estimate = max(best.error_estimate, admitted)
     return best
 
 
@@ -154,10 +175,17 @@ def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> 
         checks=checks,
         stop=stop,
         history=task.history,
-        unknowns=outcome.unknowns,
+        unknowns=estimates(outcome),
         settings=settings,
         seed=task.seed,
     )
+
+
+def estimates(outcome: Outcome) -> dict:
+    """The coefficients found, with their standard errors where the method gives them."""
+    return {
+        symbol: Estimate(float(v), getattr(v, "standard_error", math.nan)) for symbol, v in outcome.unknowns.items()
+    }
 
 
 def check_positive(name: str, value):

@@ -33,9 +33,13 @@ def choose(task: Task) -> Choice:
         return Choice(("network",), "a network was given")
     if problem.unknowns:
         names = ", ".join(sorted(map(str, problem.unknowns)))
-        return Choice(
-            ("network",), f"{names} is to be found together with the fields, so both are trained on a network"
-        )
+        if any(block.kind == "observation" for block in problem.blocks):
+            return Choice(
+                ("inverse", "network"),
+                f"coefficients ({names}) are to be found from observations, so Gauss-Newton on forward solutions",
+                0.5,
+            )
+        return Choice(("network",), f"coefficients ({names}) are to be found, so they are trained with a network")
     form = semidiscrete_form(task)
     evolves = not isinstance(form, str)
     space = axes - 1

@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from pinnflow.methods.base import Clock, Task
-from pinnflow.methods.evolution import GROWTH, LARGEST_STATE, Evolution
+from pinnflow.methods.evolution import LARGEST_STATE, Evolution
+from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.least_squares import Candidate, Search
 from pinnflow.methods.newton import NewtonSearch
-from pinnflow.methods.semidiscrete import semidiscrete_form
 from pinnflow.methods.unknowns import fixed
 
+GROWTH = 1.5  # of the spatial basis from one resolution to the next
 RESOLVED = 3e-3  # relative residual of a trial space that is worth searching on
 LATEST_TOLERANCE = 1e-8  # of the time integration, so that difference quotients are clean
 PATIENCE = 8.0  # times the last solve, after which one is given up
@@ -101,7 +102,7 @@ class ForwardEvolution:
         if isinstance(form, str):
             return None
         one = _OneBasis(forward, form, self.basis)
-        done = one.integrate(self.family, self.size, LATEST_TOLERANCE / 10**min(self.level, 3))
+        done = one.integrate(self.family, self.size, LATEST_TOLERANCE / 10 ** min(self.level, 3))
         if done is None:
             return None
         self.seconds, self.last = max(done.seconds, 0.5 * self.seconds), done

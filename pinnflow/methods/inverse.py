@@ -17,7 +17,8 @@ import math
 
 import numpy as np
 
-from pinnflow.methods.base import NotApplicable, Outcome, Task, register_method
+from pinnflow.errors import NotApplicable
+from pinnflow.methods.base import Outcome, Task, register_method
 from pinnflow.methods.choose import choose
 from pinnflow.methods.forward import RESOLVED, Solved, determined, make_forward
 from pinnflow.methods.joint import solve_joint
@@ -107,7 +108,7 @@ class Inversion:
     # -- Levenberg-Marquardt on one resolution ---------------------------------------------------------------------
 
     def descend(self, state: State) -> State:
-        """Steps from `state` until they no longer lower the misfit by much."""
+        """Steps from `state` until they no longer lower the misfit by much, or leave what this resolution resolves."""
         damping, fresh = 1e-3, False
         if self.jacobian is None:
             if not self.differentiate(state):
@@ -130,7 +131,7 @@ class Inversion:
                 done = state.cost - moved.cost < 1e-4 * state.cost and self.small(step)
                 state = moved
                 self.record(state)
-                if done:
+                if done or state.solved.score > RESOLVED:
                     break
                 if gain > 0.5:
                     damping, fresh = max(damping / 30, 1e-12), False
@@ -152,7 +153,9 @@ class Inversion:
 
     def small(self, step) -> bool:
         """A step that does not matter: below what the noise in the data leaves open, or close to rounding."""
-        spread = np.sqrt(np.diag(self.certainty(self.level_residual(step)).covariance)) if self.jacobian is not None else 0
+        spread = (
+            np.sqrt(np.diag(self.certainty(self.level_residual(step)).covariance)) if self.jacobian is not None else 0
+        )
         return bool(np.all(np.abs(step) < np.maximum(1e-3 * spread, 1e-10)))
 
     def level_residual(self, _):
@@ -292,8 +295,10 @@ class Inversion:
         remark = identifiability_remark(symbols, known.lost)
         if self.data.noise is not None:
             if self.misfit(state) > 2.0:
-                remarks.append(f"the observations are matched to {self.misfit(state):.1f} times their noise only: the "
-                               "statements or the noise do not describe them")
+                remarks.append(
+                    f"the observations are matched to {self.misfit(state):.1f} times their noise only: the "
+                    "statements or the noise do not describe them"
+                )
         elif not self.fits(state):
             remarks.append(f"the observations are matched to {self.misfit(state):.0%} of their spread only")
         else:
@@ -305,8 +310,9 @@ class Inversion:
         stop = f"{remark}. {stop}" if remark else stop
         if not self.fits(state):
             stop = "the observations are not matched: try other starts or wider `Bounds`. " + stop
-        return Outcome(state.solved.trial, self.field_error(state, known), state.solved.score, stop, "inverse", remarks,
-                       found)
+        return Outcome(
+            state.solved.trial, self.field_error(state, known), state.solved.score, stop, "inverse", remarks, found
+        )
 
     def field_error(self, state: State, known: Certainty) -> float:
         """Relative error of the fields: of the forward solution, and from the uncertainty of the coefficients."""

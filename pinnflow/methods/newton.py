@@ -21,6 +21,7 @@ from pinnflow.methods.rows import (
     Function,
     atom_values,
     linearise,
+    observed,
     row_terms,
     solve_rows,
     weighted_residual,
@@ -194,7 +195,7 @@ def newton(
 def residual_values(task: Task, points: list[Tensor], function: Function) -> list[Tensor]:
     """F(u) per term, `[n]`."""
     return [
-        term.residual.value(place, atom_values(task, term, place, function), [])
+        observed(term, term.residual.value(place, atom_values(task, term, place, function), []))
         for term, place in zip(row_terms(task), points, strict=True)
     ]
 

@@ -108,12 +108,28 @@ def fixed(task: Task, values, observations: bool = False) -> Task:
         return statement.xreplace(numbers)
 
     kept = [type(o)(o.expression.xreplace(numbers), dict(o.at), o.values, o.noise) for o in problem.observations]
-    forward = problem.with_(equations=[put(e) for e in problem.equations], conditions=[put(c) for c in problem.conditions],
-                            unknowns={}, observations=kept if observations else (), exact=None)
+    forward = problem.with_(
+        equations=[put(e) for e in problem.equations],
+        conditions=[put(c) for c in problem.conditions],
+        unknowns={},
+        observations=kept if observations else (),
+        exact=None,
+    )
     clock = Clock(None)
     clock.start, clock.limit = task.clock.start, task.clock.limit
-    return replace(task, problem=forward, clock=clock, report=_silent, callbacks=(), history=[], latest=None,
-                   on_keep=_silent, start=None, network=None, alternative=False)
+    return replace(
+        task,
+        problem=forward,
+        clock=clock,
+        report=_silent,
+        callbacks=(),
+        history=[],
+        latest=None,
+        on_keep=_silent,
+        start=None,
+        network=None,
+        alternative=False,
+    )
 
 
 def _silent(*_, **__):
@@ -151,8 +167,10 @@ class Data:
         from pinnflow.methods.rows import atom_values
 
         unknowns = [torch.tensor(float(v), dtype=torch.float64) for v in values]
-        parts = [t.residual.value(p, atom_values(self.task, t, p, function), unknowns).numpy()
-                 for t, p in zip(self.terms, self.points, strict=True)]
+        parts = [
+            t.residual.value(p, atom_values(self.task, t, p, function), unknowns).numpy()
+            for t, p in zip(self.terms, self.points, strict=True)
+        ]
         return np.concatenate(parts)
 
 
@@ -195,7 +213,9 @@ def identifiability_remark(symbols, lost: np.ndarray) -> str:
         return ""
     names = ", ".join(str(s) for s, bad in zip(symbols, lost, strict=True) if bad)
     several = int(lost.sum()) > 1
-    return (f"the observations do not determine {names}: "
-            + ("only a combination of them matters" if several else "it changes nothing that was observed")
-            + "; add observations that tell them apart, or fix one" * several
-            + "; add observations that depend on it" * (not several))
+    return (
+        f"the observations do not determine {names}: "
+        + ("only a combination of them matters" if several else "it changes nothing that was observed")
+        + "; add observations that tell them apart, or fix one" * several
+        + "; add observations that depend on it" * (not several)
+    )
