@@ -59,11 +59,11 @@ def expression(name: str, value: object, *symbols: Symbol) -> Expr:
             f"write for instance `{name}=sympy.cos({symbols[0]})`."
         )
     own = {s.name: s for s in symbols}
-    value = value.xreplace({s: own[s.name] for s in value.free_symbols if s.name in own})
-    if strangers := value.free_symbols - set(symbols):
+    renamed: Expr = value.xreplace({s: own[s.name] for s in value.free_symbols if s.name in own})
+    if strangers := renamed.free_symbols - set(symbols):
         found = ", ".join(f"`{s}`" for s in sorted(strangers, key=str))
         raise DeclarationError(f"`{name}` is `{value}`; it contains {found}, but may contain {allowed} only.")
-    return value
+    return renamed
 
 
 def same_at_ends(name: str, value: Expr, axis: Symbol, low: Expr, high: Expr) -> Expr:
