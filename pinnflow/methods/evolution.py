@@ -274,11 +274,14 @@ class Evolution:
         return self.outcome(stop)
 
     def next_tolerance(self, last: float) -> float:
-        """Ten times tighter every round; in the plane and above, where steps are dear, a thousandth of the estimate."""
-        if len(self.space) < 2:
-            return max(1e-12, last / 10)
+        """Tighter every round, so that two solutions never share their error in time.
+
+        Ten times along one axis; in the plane and above, where steps are dear, as the estimate asks.
+        """
         estimate = self.estimate()
-        return max(1e-12, min(last, 1e-3 * estimate)) if np.isfinite(estimate) else last
+        if len(self.space) < 2 or not np.isfinite(estimate):
+            return max(1e-12, last / 10)
+        return max(1e-12, min(last / 10, 1e-3 * estimate))
 
     def outcome(self, stop: str) -> Outcome:
         """The best round as a result; nothing when no round reached the end."""
