@@ -19,6 +19,7 @@ TRIALS: dict[str, type] = {}
 # Where the kinds that ship with pinnflow register themselves; a kind of one's own registers when it is imported.
 HOMES: dict[str, str] = {
     "evolution": "pinnflow.trial.evolution",
+    "exact": "pinnflow.trial.coupled",
     "features": "pinnflow.trial.expansion",
     "network": "pinnflow.trial.networks",
 }

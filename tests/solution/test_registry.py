@@ -31,7 +31,7 @@ def test_a_kind_needs_a_name_of_its_own():
 
 
 def test_a_state_without_a_known_kind_is_refused():
-    with pytest.raises(UnknownName, match=r"There is no kind of trial `None`. Choose one of: .*evolution, features"):
+    with pytest.raises(UnknownName, match=r"There is no kind of trial `None`. Choose one of: .*evolution, .*features"):
         restore({})
 
 
