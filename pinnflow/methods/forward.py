@@ -20,7 +20,7 @@ from pinnflow.methods.unknowns import fixed
 GROWTH = 1.5  # of the spatial basis from one resolution to the next
 RESOLVED = 3e-3  # relative residual of a trial space that is worth searching on
 LATEST_TOLERANCE = 1e-8  # of the time integration, so that difference quotients are clean
-PATIENCE = 8.0  # times the last solve, after which one is given up
+PATIENCE = 4.0  # times the last solve, after which one is given up
 
 
 class Solved:
@@ -96,7 +96,7 @@ class ForwardEvolution:
         """The solution for these coefficients; None where the integration does not reach the end."""
         forward = fixed(self.task, values)
         if self.seconds:
-            patience = Clock(PATIENCE * self.seconds + 1.0)
+            patience = Clock(PATIENCE * self.seconds + 0.5)
             forward.clock = patience if patience.limit < self.task.clock.left else forward.clock
         form = semidiscrete_form(forward)
         if isinstance(form, str):
@@ -110,8 +110,11 @@ class ForwardEvolution:
 
     def refine(self, solved: Solved) -> bool:
         """A larger basis, placed by `solved`; False when the largest is reached."""
+        if not self.search.space:  # an ordinary differential equation: only the time integration can be refined
+            self.level += 1
+            return self.level <= 3
         size = int(self.size * GROWTH)
-        if size * self.search.states > LARGEST_STATE or not self.search.space:
+        if size * self.search.states > LARGEST_STATE:
             return False
         self.size, self.level = size, self.level + 1
         self._place(replace(self.last, trial=solved.trial))

@@ -20,7 +20,9 @@ import numpy as np
 from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Outcome, Task, register_method
 from pinnflow.methods.choose import choose
+from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.forward import RESOLVED, Solved, determined, make_forward
+from pinnflow.methods.initial_state import COUNTS, complete, missing_states
 from pinnflow.methods.joint import solve_joint
 from pinnflow.methods.rows import distance, row_terms
 from pinnflow.methods.unknowns import Certainty, Coefficients, Data, Found, certainty, fixed, identifiability_remark
@@ -41,11 +43,49 @@ def solve_inverse(task: Task) -> Outcome:
     coefficients = Coefficients(task)
     values = coefficients.values(coefficients.start)
     if not determined(task, values):
-        return solve_joint(task)
+        return solve_undetermined(task)
+    return Inversion(task, coefficients, forward_method(task, values)).run()
+
+
+def forward_method(task: Task, values: np.ndarray) -> str:
+    """The method for the problem with known coefficients."""
     method = choose(fixed(task, values)).methods[0]
     if method not in ("evolution", "least squares", "newton"):
         raise NotApplicable(f"the forward problem goes to `{method}`, which is too slow to be repeated")
-    return Inversion(task, coefficients, method).run()
+    return method
+
+
+def solve_undetermined(task: Task) -> Outcome:
+    """With an initial state in parameters, where that is all that is missing; else fields and coefficients together."""
+    missing = missing_states(task) if task.problem.time is not None else []
+    if not missing:
+        return solve_joint(task)
+    made = complete(task, missing, COUNTS[0])
+    values = made.coefficients.values(made.coefficients.start)
+    forward = fixed(made.task, values)
+    if not determined(made.task, values) or isinstance(semidiscrete_form(forward), str):
+        return solve_joint(task)
+    best = None
+    for count in COUNTS:
+        before = None if best is None else best.named()
+        made = complete(task, missing, count, before)
+        search = Inversion(made.task, made.coefficients, "evolution", restarts=0, declared=made.declared)
+        search.truncated = True
+        if not search.first():
+            break
+        if best is not None:
+            first = slice(0, made.declared)
+            search.doubt = np.abs(search.level_states[-1].z[first] - best.level_states[-1].z[first])
+            if search.noise() > 0.8 * best.noise():
+                best.truncated = False
+                break  # more functions only follow the noise
+        best = search
+        task.record("initial state", score=search.noise(), message=f"{count} functions for the initial state")
+        if search.explained() or task.clock.left < 4 * search.spent:
+            break
+    if best is None:
+        return solve_joint(task)
+    return best.improve()
 
 
 class State:
@@ -59,8 +99,11 @@ class State:
 class Inversion:
     """The search for the coefficients of one problem."""
 
-    def __init__(self, task: Task, coefficients: Coefficients, method: str):
-        self.task, self.coefficients, self.method = task, coefficients, method
+    def __init__(
+        self, task: Task, coefficients: Coefficients, method: str, restarts: int = RESTARTS, declared: int | None = None
+    ):
+        self.task, self.coefficients, self.method, self.restarts = task, coefficients, method, restarts
+        self.declared = len(coefficients) if declared is None else declared  # the rest describe an initial state
         self.data = Data(task)
         equation = next(t for t in row_terms(task) if t.block.kind == "equation")
         self.fresh = task.draw(equation, 2000, task.rng(4))
@@ -68,6 +111,8 @@ class Inversion:
         self.jacobian: np.ndarray | None = None  # [n, k], d residual / dz
         self.field_slopes: np.ndarray | None = None  # [k, fields, m], d u / dz on the fresh points
         self.solves = 0
+        self.truncated = False  # the observations would be matched better with more functions for the initial state
+        self.doubt = np.zeros(self.declared)  # how far the coefficients moved with the last more of them, in z
         self.level_states: list[State] = []  # the result of every resolution
 
     # -- evaluation ----------------------------------------------------------------------------------------------
@@ -146,7 +191,7 @@ class Inversion:
                     break
                 fresh = True
             else:
-                damping = max(damping * 10, 1e-6)
+                damping = max(damping * (100 if moved is None else 10), 1e-6)
                 if damping > 1e8:
                     break
         return state
@@ -177,7 +222,7 @@ class Inversion:
             size = np.abs(step[free]).max()
             if size > 2.0:  # a step of 1 is already large
                 step *= 2.0 / size
-            target = self.coefficients.clip(state.z + step)
+            target = self.coefficients.cautiously(state.z, self.coefficients.clip(state.z + step))
             stuck = free & (target == state.z) & (step != 0)
             if not stuck.any():
                 return target - state.z
@@ -206,7 +251,7 @@ class Inversion:
     def start(self) -> State | None:
         """The best minimum from the given start; from others when it does not fit the data."""
         begin = self.task.clock.elapsed
-        starts = [self.coefficients.start, *self.coefficients.other_starts(RESTARTS, self.task.rng(11))]
+        starts = [self.coefficients.start, *self.coefficients.other_starts(self.restarts, self.task.rng(11))]
         best = None
         for z in starts:
             if best is not None and self.task.clock.elapsed - begin > 0.5 * (self.task.clock.limit - begin):
@@ -228,21 +273,48 @@ class Inversion:
     def descend_resolved(self, state: State) -> State:
         """Descend; where the coefficients have moved to a solution that is not resolved, refine and go on."""
         state = self.descend(state)
-        while state.solved.score > RESOLVED and not self.out_of_time() and self.forward.refine(state.solved):
-            again = self.evaluate(state.z)
-            if again is None:
+        while state.solved.score > RESOLVED and not self.out_of_time():
+            again = state
+            while again is not None and again.solved.score > RESOLVED and self.forward.refine(again.solved):
+                again = self.evaluate(state.z)
+            if again is None or again is state:
                 break
-            self.jacobian = None
             state = self.descend(again)
         return state
 
     def run(self) -> Outcome:
         """Minimise, then refine the resolution until the coefficients no longer move."""
-        task = self.task
-        state = self.start()
-        if state is None:
+        if not self.first():
             return Outcome(None, math.inf, math.inf, "the forward problem could not be solved at any start", "inverse")
-        self.level_states = [state]
+        return self.improve()
+
+    def first(self) -> bool:
+        """The minimum on the first resolution; False when there is none."""
+        begin = self.task.clock.elapsed
+        state = self.start()
+        self.spent = self.task.clock.elapsed - begin
+        self.level_states = [] if state is None else [state]
+        return state is not None
+
+    def noise(self) -> float:
+        """The standard deviation of the residuals, in units of the data's spread or noise."""
+        residual = self.level_states[-1].residual
+        return float(np.sqrt(np.sum(residual**2) / max(len(residual) - len(self.coefficients), 1)))
+
+    def explained(self) -> bool:
+        """Nothing is left to explain: the misfit is that of the noise, or of the forward solution."""
+        if self.data.noise is not None:
+            return self.noise() < 1.05
+        return self.noise() < 0.1 * self.level_states[-1].solved.score
+
+    def named(self) -> dict[str, float]:
+        """{name: value} of all coefficients at the last state."""
+        values = self.coefficients.values(self.level_states[-1].z)
+        return {s.name: float(v) for s, v in zip(self.coefficients.symbols, values, strict=True)}
+
+    def improve(self) -> Outcome:
+        """Larger forward systems until the coefficients no longer move."""
+        task, state = self.task, self.level_states[-1]
         stop = ""
         while not stop:
             task.keep(self.outcome("interrupted"))
@@ -251,7 +323,7 @@ class Inversion:
                 known = self.certainty(state.residual)
                 bar = np.maximum(0.02 * np.sqrt(np.diag(known.covariance)), SETTLED)
                 goal = task.tolerance if task.tolerance is not None else 0.0
-                if np.all(moved <= np.maximum(bar, 0.1 * goal)):
+                if np.all((moved <= np.maximum(bar, 0.1 * goal))[: self.declared]):
                     stop = "a finer forward solution no longer moved the coefficients"
                     break
             if task.clock.left < 3 * 3 * max(state.solved.seconds, 1e-3):
@@ -281,18 +353,23 @@ class Inversion:
         """The last resolution as a result, with intervals."""
         state, symbols = self.level_states[-1], self.coefficients.symbols
         if self.jacobian is None:
-            known = Certainty(np.full((len(symbols),) * 2, np.inf), np.ones(len(symbols), dtype=bool), math.inf)
+            known = Certainty(np.full((len(symbols),) * 2, np.inf), np.zeros(len(symbols), dtype=bool), math.inf)
         else:
             known = self.certainty(state.residual)
         # The forward error moves the coefficients as well: by about as much as the last refinement did.
         moved = self.movement()
         numerical = np.where(np.isfinite(moved), moved, 0.0)
+        numerical[: self.declared] = np.maximum(numerical[: self.declared], self.doubt)
         errors = np.sqrt(np.diag(known.covariance) + numerical**2) * np.abs(self.coefficients.slopes(state.z))
         errors = np.where(known.lost, np.inf, errors)
         values = self.coefficients.values(state.z)
-        found = {s: Found(float(v), float(e)) for s, v, e in zip(symbols, values, errors, strict=True)}
+        symbols = symbols[: self.declared]
+        found = {s: Found(float(v), float(e)) for s, v, e in zip(symbols, values, errors, strict=False)}
         remarks = [f"Gauss-Newton on the coefficients with {self.forward.describe()}, {self.solves} forward solutions"]
-        remark = identifiability_remark(symbols, known.lost)
+        if self.declared < len(self.coefficients):
+            more = len(self.coefficients) - self.declared
+            remarks.append(f"the initial state was not declared and is found as well, in {more} functions")
+        remark = identifiability_remark(symbols, known.lost[: self.declared])
         if self.data.noise is not None:
             if self.misfit(state) > 2.0:
                 remarks.append(
@@ -304,7 +381,7 @@ class Inversion:
         else:
             remarks.append(f"the observations are matched to {self.misfit(state):.1e} of their spread")
         at_bound = (state.z <= self.coefficients.low) | (state.z >= self.coefficients.high)
-        for symbol, bad in zip(symbols, at_bound, strict=True):
+        for symbol, bad in zip(symbols, at_bound, strict=False):
             if bad:
                 remarks.append(f"{symbol} ended at its bound; widen it if that is not meant")
         stop = f"{remark}. {stop}" if remark else stop
@@ -323,7 +400,9 @@ class Inversion:
             forward = max(distance(self.task, self.fresh, state.solved.function, before.solved.function)) * ratio
         else:
             forward = state.solved.score
-        if self.field_slopes is None:
+        if self.truncated and self.data.noise is None:
+            forward = math.hypot(forward, self.misfit(state))
+        if self.field_slopes is None or not np.isfinite(known.covariance).all():
             return forward
         values = np.stack([v.numpy() for v in state.solved.function(self.fresh, self.zero)])
         sizes = np.sqrt(np.mean(values**2, axis=1))

@@ -57,6 +57,8 @@ class Coefficients:
                 high.append(math.inf)
                 start.append(float(g) / unit)
             units.append(unit)
+        self.cautious = ~np.isfinite(np.array(low))  # may cross zero only once they are small
+        self.shown = len(self.symbols)  # how many are named in messages
         self.units, self.low, self.high, self.start = map(np.array, (units, low, high, start))
 
     def __len__(self) -> int:
@@ -75,9 +77,17 @@ class Coefficients:
         """The nearest point within the bounds."""
         return np.clip(z, self.low, self.high)
 
+    def cautiously(self, z: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """`target` moved so that no unbounded coefficient loses more than four fifths of its size at once.
+
+        Many a coefficient has only one sign that makes sense, and a step beyond zero would cost a failed solution.
+        """
+        keep = self.cautious & (np.abs(z) > 1e-3) & (target * np.sign(z) < 0.2 * np.abs(z))
+        return np.where(keep, 0.2 * z, target)
+
     def step(self, z: np.ndarray) -> np.ndarray:
         """Per variable a step for difference quotients, turned inwards at an upper bound."""
-        h = 1e-4 * np.maximum(np.where(np.isfinite(self.low), 1.0, np.abs(z)), 1e-2)
+        h = 1e-4 * np.maximum(np.where(np.isfinite(self.low), 1.0, np.abs(z)), 0.1)
         return np.where(z + h > self.high, -h, h)
 
     def other_starts(self, count: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -89,7 +99,12 @@ class Coefficients:
 
     def text(self, z: np.ndarray) -> str:
         """`p = 1.02, q = 0.0031`."""
-        return ", ".join(f"{s} = {v:.6g}" for s, v in zip(self.symbols, self.values(z), strict=True))
+        values = zip(self.symbols[: self.shown], self.values(z)[: self.shown], strict=True)
+        return ", ".join(f"{s} = {v:.6g}" for s, v in values)
+
+    def variable(self, i: int, value: float) -> float:
+        """z of the i-th coefficient for its value in problem units."""
+        return (math.log(value) if self.logarithmic[i] else value) / self.units[i]
 
 
 def fixed(task: Task, values, observations: bool = False) -> Task:
