@@ -21,6 +21,10 @@ CHAINS: dict[str, Callable[..., list[Value]]] = {}
 """`{torch name: function(z, order, **settings) -> [f, f', ..., f^(order)]}`."""
 
 
+FROM_VALUE: dict[str, Callable[..., list[Value]]] = {}
+"""`{torch name: function(f(z), order) -> the same}` where the chain follows from the value alone."""
+
+
 def chain(*names: str):
     """Enters a function into `CHAINS` under the names of its torch functions."""
 
@@ -62,6 +66,27 @@ def accumulate(total: Value, a: Value, b: Value, weight: int = 1) -> Value:
     return add(total, times(float(weight), times(a, b)))
 
 
+def weighted(weights: Sequence[Sequence[float]], values: Value) -> Value:
+    """`[G, ...]`: sums over the first axis of `values [M, ...]`, with G rows of M weights; None is zero."""
+    if values is None:
+        return None
+    if len(weights[0]) > 8:
+        return torch.tensordot(values.new_tensor(weights), values, 1)
+    rows = [_weighted(row, values) for row in weights]
+    return torch.stack(rows) if len(rows) > 1 else rows[0][None]
+
+
+def _weighted(row, values):
+    total = None
+    for weight, value in zip(row, values.unbind(0), strict=True):
+        if weight:
+            if total is None:
+                total = value if weight == 1 else weight * value
+            else:
+                total = torch.add(total, value, alpha=weight)
+    return torch.zeros_like(values[0]) if total is None else total
+
+
 def leibniz(a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
     """Derivatives of a product from those of its factors: (ab)^(k) = sum_j C(k, j) a^(j) b^(k-j)."""
     return [_leibniz(a, b, k) for k in range(min(len(a), len(b)))]
@@ -79,39 +104,75 @@ def compose(outer: Sequence[Value], inner: Sequence[Value]) -> list[Value]:
     return [outer[0], *faa_di_bruno(outer[1:], inner[1:])]
 
 
-def faa_di_bruno(outer: Sequence[Value], inner: Sequence[Value]) -> list[Value]:
+def faa_di_bruno(outer: Sequence[Value], inner: Sequence[Value], widths=None, tops=None) -> list[Value]:
     """[(f o g)^(k) for k = 1, ..., K] = sum_m f^(m) B_{k,m}(g', g'', ...), from f^(m) and g^(j), m, j = 1, ..., K.
 
     The partial Bell polynomials follow B_{k,m} = sum_i C(k-1, i-1) g^(i) B_{k-i,m-1} (Comtet, Advanced Combinatorics,
-    1974, 3.3). An entry of `inner` may have a leading axis of directions that gets shorter with the order; then only
-    the leading directions are carried on.
+    1974, 3.3).
+
+    Args:
+        outer: f', f'', ..., as many as the highest order.
+        inner: g', g'', ..., each with a leading axis of directions when there are `widths`.
+        widths: the numbers of directions alive at each order; only the leading ones are carried on.
+        tops: `Tops`; then the last of `inner` and of the result are the sums over directions of higher derivatives.
     """
+    carried = inner if tops is None else inner[:-1]
     bell: dict[tuple[int, int], Value] = {}
     result: list[Value] = []
-    for k in range(1, len(inner) + 1):
-        width = _width(inner, k)
+    for k in range(1, len(carried) + 1):
+        alive = slice(widths[k - 1]) if widths else None
         total: Value = None
         for m in range(1, k + 1):
-            if m == 1:
-                bell[k, 1] = inner[k - 1]
-            else:
-                entry: Value = None
-                for i in range(1, k - m + 2):
-                    left, right = _lead(inner[i - 1], width), _lead(bell[k - i, m - 1], width)
-                    entry = accumulate(entry, left, right, math.comb(k - 1, i - 1))
-                bell[k, m] = entry
+            bell[k, m] = inner[k - 1] if m == 1 else _bell(carried, bell, k, m, alive)
             total = accumulate(total, outer[m - 1], bell[k, m])
         result.append(total)
+    if tops is not None:
+        sums = times(outer[0], inner[-1])
+        for m, value in _top_sums(carried, bell, tops).items():
+            sums = accumulate(sums, outer[m - 1], value)
+        result.append(sums)
     return result
 
 
-def _width(inner, k):
-    """Directions alive at order k, or None when there is no such axis: see `Directional`."""
-    return getattr(inner, "widths", None) and inner.widths[k - 1]
+def _bell(inner, bell, k, m, alive):
+    total: Value = None
+    for i in range(1, k - m + 2):
+        left, right = _some(inner[i - 1], alive), _some(bell[k - i, m - 1], alive)
+        total = accumulate(total, left, right, math.comb(k - 1, i - 1))
+    return total
 
 
-def _lead(value, width):
-    return value[:width] if width is not None and isinstance(value, Tensor) and value.shape[0] > width else value
+def _top_sums(inner, bell, tops) -> dict[int, Value]:
+    """{m: the sum over directions and orders k of weight B_{k,m}} for m = 2, ...: f^(m) is common to all of them."""
+    sums: dict[int, Value] = {}
+    for k, start, weights in tops.parts:
+        alive = slice(start, start + len(weights[0]))
+        for m in range(2, k + 1):
+            if k == 2 and len(weights[0]) <= 8:  # the commonest case, without the squares in between
+                value = _weighted_squares(weights, inner[0][alive])
+            else:
+                value = weighted(weights, _bell(inner, bell, k, m, alive))
+            sums[m] = add(sums.get(m), value)
+    return sums
+
+
+def _weighted_squares(weights, values):
+    rows = []
+    for row in weights:
+        total = None
+        for weight, value in zip(row, values.unbind(0), strict=True):
+            if weight and total is None:
+                total = value * value if weight == 1 else (weight * value) * value
+            elif weight:
+                total = torch.addcmul(total, value, value, value=weight)
+        rows.append(torch.zeros_like(values[0]) if total is None else total)
+    return torch.stack(rows) if len(rows) > 1 else rows[0][None]
+
+
+def _some(value, alive):
+    if alive is None or not isinstance(value, Tensor) or (alive.start in (None, 0) and value.shape[0] == alive.stop):
+        return value
+    return value[alive]
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -158,9 +219,17 @@ def _tanh(z, order):
     return _autonomous(torch.tanh(z), (1, 0, -1), order)
 
 
+FROM_VALUE["tanh"] = lambda y, order: _autonomous(y, (1, 0, -1), order)
+
+
 @chain("sigmoid", "expit", "special_expit")
 def _sigmoid(z, order):
     return _autonomous(torch.sigmoid(z), (0, 1, -1), order)
+
+
+FROM_VALUE.update(
+    dict.fromkeys(("sigmoid", "expit", "special_expit"), lambda y, order: _autonomous(y, (0, 1, -1), order))
+)
 
 
 @chain("tan")
@@ -171,6 +240,9 @@ def _tan(z, order):
 @chain("exp")
 def _exp(z, order):
     return [torch.exp(z)] * (order + 1)
+
+
+FROM_VALUE["exp"] = lambda y, order: [y] * (order + 1)
 
 
 @chain("exp2")

@@ -8,19 +8,27 @@ import math
 import torch
 from torch import Tensor
 
-from pinnflow.compiler.chains import accumulate, add, faa_di_bruno
+from pinnflow.compiler.chains import FROM_VALUE, accumulate, add, faa_di_bruno, weighted
 from pinnflow.compiler.jet import Jet
 
 
-def elementwise(chain):
-    """Rule for y = f(z) from the chain of derivatives of f: `rule(jet, ...) -> Jet` with the chain's settings."""
+def elementwise(chain, from_value=None):
+    """Rule for y = f(z) from the chain of derivatives of f: `rule(jet, ...) -> Jet` with the chain's settings.
+
+    `from_value(y, order)`, where it exists, gives the same chain from the value, which saves evaluating f twice.
+    """
 
     def apply(jet: Jet, *args, **kwargs) -> Jet:
         bound = functools.partial(_call_chain, chain, args, kwargs)
-        value, *slopes = _Composition.apply(bound, jet.widths, jet.value, *jet.slopes)
-        return Jet(value, slopes, jet.widths)
+        value, *slopes = _Composition.apply(bound, from_value, jet.widths, jet.tops, jet.value, *jet.slopes)
+        return jet.like(value, slopes)
 
     return apply
+
+
+def elementwise_by_name(name, chain):
+    """Rule for an entry of `CHAINS`."""
+    return elementwise(chain, FROM_VALUE.get(name))
 
 
 def _call_chain(chain, args, kwargs, z, order):
@@ -31,35 +39,42 @@ class _Composition(torch.autograd.Function):
     """The jet of y = f(z) from the jet of z, with the derivative of that map written out.
 
     With w_i = d^i/ds^i f'(z(s)) the differential is dy_k = sum_j C(k, j) w_{k-j} dz_j, because dy = f'(z) dz along the
-    line; its transpose is the gradient. Recording the operations of `faa_di_bruno` instead would give the same numbers
-    and keep every intermediate until the reverse pass.
+    line; its transpose is the gradient. A sum S over directions of weight w of the k-th derivatives differs in that the
+    k-th derivatives of z are known in sum only, which is how they enter: dS = f'(z) dS_z + (sum of weight w_k) dz_0 +
+    sum of weight C(k, j) w_{k-j} dz_j over 0 < j < k. Recording the operations of `faa_di_bruno` instead would give
+    the same numbers and keep every intermediate until the reverse pass.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(chain, widths, value, *slopes):
-        outer = chain(value, len(slopes))
-        results = (outer[0], *faa_di_bruno(outer[1:], _Directional.of(slopes, widths)))
+    def forward(chain, from_value, widths, tops, value, *slopes):
+        order = _highest(widths, tops)
+        outer = chain(value, order)
+        results = (outer[0], *faa_di_bruno(outer[1:], slopes, widths, tops))
         # Where f is the identity a result is an argument, which autograd wants as a view.
         given = {id(value), *map(id, slopes)}
         return tuple(y.view_as(y) if y is not None and id(y) in given else y for y in results)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.chain, ctx.widths, *tensors = inputs
+        ctx.chain, ctx.from_value, ctx.widths, ctx.tops, *tensors = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        kept = tensors if ctx.from_value is None else [output[0], *tensors[1:]]
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.shapes = [None if z is None else z.shape for z in tensors]
 
     @staticmethod
     def backward(ctx, *gradients):
-        value, *slopes = tensors = ctx.saved_tensors
-        w = _bent_slope(ctx.chain, ctx.widths, value, slopes)
+        kept, *slopes = ctx.saved_tensors
+        w = _bent_slope(ctx, kept, slopes)
+        carried = len(ctx.widths) - (ctx.tops is not None)
+        sums = gradients[-1] if ctx.tops is not None else None
         result: list[Tensor | None] = []
-        for j, z in enumerate(tensors):
+        for j, shape in enumerate(ctx.shapes[: carried + 1]):
             total = None
-            for k in range(j, len(w)) if ctx.needs_input_grad[j + 2] else ():
+            for k in range(j, carried + 1) if ctx.needs_input_grad[j + 4] else ():
                 bent, gradient = _leading(w, k - j, widths=ctx.widths, like=k), gradients[k]
                 if bent is None or gradient is None:
                     continue
@@ -71,39 +86,89 @@ class _Composition(torch.autograd.Function):
                     total = accumulate(total, bent, gradient, math.comb(k, j))
                 else:  # fewer directions reach this order
                     total = total + _filled(math.comb(k, j) * bent * gradient, total.shape[0])
+            if sums is not None and ctx.needs_input_grad[j + 4]:
+                if j == 0:
+                    total = total if w[-1] is None else _accumulate_over_directions(total, w[-1], sums)
+                else:
+                    total = _add_from_sums(total, ctx.tops, w, sums, j, ctx.widths[j - 1])
             if total is not None and j > 0:
-                total = _filled(total, z.shape[0])
-            result.append(total if total is None else total.sum_to_size(z.shape))
-        return (None, None, *result)
+                total = _filled(total, shape[0])
+            result.append(total if total is None else total.sum_to_size(shape))
+        if ctx.tops is not None:
+            wanted = sums is not None and ctx.shapes[-1] is not None
+            result.append((w[0] * sums).sum_to_size(ctx.shapes[-1]) if wanted else None)
+        return (None, None, None, None, *result)
 
     @staticmethod
-    def jvp(ctx, _chain, _widths, *tangents):
-        value, *slopes = ctx.saved_tensors
-        w = _bent_slope(ctx.chain, ctx.widths, value, slopes)
+    def jvp(ctx, _chain, _from_value, _widths, _tops, *tangents):
+        kept, *slopes = ctx.saved_tensors
+        w = _bent_slope(ctx, kept, slopes)
+        carried = len(ctx.widths) - (ctx.tops is not None)
         result = []
-        for k in range(len(w)):
+        for k in range(carried + 1):
             total = None
             for j in range(k + 1):
                 bent = _leading(w, k - j, widths=ctx.widths, like=k)
                 tangent = _leading(tangents, j, widths=ctx.widths, like=k)
                 total = accumulate(total, bent, tangent, math.comb(k, j))
             result.append(total)
+        if ctx.tops is not None:
+            total = accumulate(accumulate(None, w[0], tangents[-1]), w[-1], tangents[0])
+            for k, start, weights in ctx.tops.parts:
+                alive, mixed = slice(start, start + len(weights[0])), None
+                for j in range(1, k):
+                    left, right = w[k - j], tangents[j]
+                    if left is not None and right is not None:
+                        mixed = accumulate(mixed, left[alive], right[alive], math.comb(k, j))
+                total = add(total, weighted(weights, mixed))
+            result.append(total)
         return tuple(result)
+
+
+def _highest(widths, tops):
+    carried = len(widths) - (tops is not None)
+    return max([carried, *(k for k, _, _ in tops.parts)]) if tops is not None else carried
 
 
 def _accumulate_over_directions(total, bent, gradient):
     """total + sum over the directions of bent gradient; a few of them one by one, without a large intermediate."""
     if gradient.shape[0] > 8:
         return add(total, (bent * gradient).sum(0))
-    for piece in zip(bent, gradient, strict=True):
+    bent = bent.expand(gradient.shape[0], *bent.shape[1:])
+    for piece in zip(bent.unbind(0), gradient.unbind(0), strict=True):
         total = accumulate(total, *piece)
     return total
 
 
-def _bent_slope(chain, widths, value, slopes):
-    """The jet of f'(z(s))."""
-    outer = chain(value, len(slopes) + 1)[1:]
-    return [outer[0], *faa_di_bruno(outer[1:], _Directional.of(slopes, widths))]
+def _add_from_sums(total, tops, w, sums, j, width):
+    """total + what the sums contribute to the gradient of the j-th derivatives, `[width, ...]`."""
+    for k, start, weights in tops.parts:
+        if k <= j or w[k - j] is None:
+            continue
+        count = len(weights[0])
+        bent = w[k - j][start : start + count]
+        if len(weights) == 1 and len(set(weights[0])) == 1:
+            share = weights[0][0] * math.comb(k, j) * sums
+        else:
+            columns = [[math.comb(k, j) * row[i] for row in weights] for i in range(count)]
+            share = weighted(columns, sums)
+        if total is not None and count == total.shape[0]:
+            total = accumulate(total, bent, share)
+            continue
+        piece = bent * share
+        after = width - start - count
+        if start or after:
+            before = [piece.new_zeros(start, *piece.shape[1:])] if start else []
+            piece = torch.cat([*before, piece, *([piece.new_zeros(after, *piece.shape[1:])] if after else [])])
+        total = piece if total is None else _filled(total, width) + piece
+    return total
+
+
+def _bent_slope(ctx, kept, slopes):
+    """The jet of f'(z(s)), with the sums of its highest derivatives."""
+    order = _highest(ctx.widths, ctx.tops) + 1
+    outer = (ctx.chain(kept, order) if ctx.from_value is None else ctx.from_value(kept, order))[1:]
+    return [outer[0], *faa_di_bruno(outer[1:], slopes, ctx.widths, ctx.tops)]
 
 
 def _leading(entries, index, widths, like):
@@ -119,15 +184,3 @@ def _filled(slopes, count):
     if slopes.shape[0] == count:
         return slopes
     return torch.cat([slopes, slopes.new_zeros(count - slopes.shape[0], *slopes.shape[1:])])
-
-
-class _Directional(tuple):
-    """The slopes of a jet, with the number of directions alive at each order, for `faa_di_bruno`."""
-
-    widths: tuple[int, ...]
-
-    @classmethod
-    def of(cls, slopes, widths):
-        made = cls(slopes)
-        made.widths = widths
-        return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pinnflow.compiler.directions import Directions, directions_for
 from pinnflow.compiler.jets import MissingRule, directional_jet
-from pinnflow.compiler.plan import Pass
+from pinnflow.compiler.lines import Combination, Lines, lines_for
+from pinnflow.compiler.plan import Pass, expanded, terms_of
 from pinnflow.compiler.reference import Request, nested_reverse
 from pinnflow.errors import WrongShape
 
@@ -112,54 +111,50 @@ def _value(module, points, one, scales):
 @rule("reverse")
 @rule("nested reverse")
 def _nested(module, points, one, scales):
-    return nested_reverse(module, points, one.requests)
+    found = nested_reverse(module, points, expanded(one.requests))
+    return {request: _combined(request, found) for request in one.requests}
+
+
+def _combined(request, found):
+    if not isinstance(request, Combination):
+        return found[request]
+    return sum(float(c) * found[request.field, orders] for orders, c in request.terms)
 
 
 @rule("taylor")
 def _taylor(module, points, one, scales):
-    return by_lines(module, points, one.requests, one.directions, scales)
+    return by_lines(module, points, one.requests, one.lines)
 
 
-def by_lines(
-    module: Module, points: Tensor, requests: Sequence[Request], directions: Directions, scales: Sequence[float]
-) -> dict[Request, Tensor]:
-    """Partial derivatives from one directional jet, `{(field, orders): tensor [n]}`.
-
-    With lines v_i h_i (h the scales) D^a f = h^-a sum of weight d^|a|/ds^|a| f(x + s v h). The scales are rounded to
-    powers of two, so scaling is exact.
-    """
-    lengths = [2.0 ** round(_log2(scale)) for scale in scales]
-    lines = _lines(directions.vectors, tuple(lengths), points.dtype, points.device)
-    values, *slopes = directional_jet(module, points, lines, directions.orders)
+def by_lines(module: Module, points: Tensor, requests: Sequence[Request], lines: Lines) -> dict[Request, Tensor]:
+    """Partial derivatives and combinations of them from one directional jet, `{request: tensor [n]}`."""
+    vectors = _lines(lines.vectors, lines.scales, points.dtype, points.device)
+    values, *slopes = directional_jet(module, points, vectors, lines.orders, lines.tops)
     result = {}
-    for field, orders in requests:
-        k = sum(orders)
-        if k == 0:
-            result[field, orders] = values[:, field]
+    for request in requests:
+        field = request.field if isinstance(request, Combination) else request[0]
+        terms = terms_of(request)
+        if not any(sum(a) for a, _ in terms):
+            result[request] = values[:, field]
             continue
-        unit = 1.0
-        for order, h in zip(orders, lengths, strict=True):
-            unit *= h**order
+        single, share = lines.recipes[terms]
+        pieces = [(slopes[k - 1][index, :, field], weight) for k, index, weight in single]
+        if share is not None:
+            pieces.append((slopes[-1][share[0], :, field], share[1]))
         total = None
-        for index, weight in directions.weights[orders]:
-            term = slopes[k - 1][index, :, field]
-            factor = float(weight) / unit
-            term = term if factor == 1 else factor * term
+        for piece, weight in pieces:
+            term = piece if weight == 1 else weight * piece
             total = term if total is None else total + term
-        result[field, orders] = total
+        result[request] = total
     return result
 
 
 @lru_cache(maxsize=64)
-def _lines(vectors, lengths, dtype, device):
+def _lines(vectors, scales, dtype, device):
     with torch.inference_mode(False):  # kept for later calls, which may differentiate
         return torch.tensor(
-            [[c * h for c, h in zip(v, lengths, strict=True)] for v in vectors], dtype=dtype, device=device
-        )
-
-
-def _log2(scale: float) -> float:
-    return math.log2(abs(scale)) if 0 < abs(scale) < math.inf else 0.0
+            [[c * h for c, h in zip(v, scales, strict=True)] for v in vectors], dtype=dtype, device=device
+        ).reshape(len(vectors), len(scales))
 
 
 def partial_derivatives(
@@ -170,14 +165,14 @@ def partial_derivatives(
     Args:
         module: maps `[n, d]` to `[n, m]`.
         points: `[n, d]`.
-        requests: `[(field, orders), ...]`, orders per column of the points.
+        requests: `[(field, orders), ...]`, orders per column of the points, or a `Combination`.
         scales: `{column: typical length}`, 1 where missing.
 
     Returns:
-        `{(field, orders): tensor [n]}`.
+        `{request: tensor [n]}`.
 
     Raises:
         MissingRule: an operation of the module has no Taylor rule.
     """
     lengths = [(scales or {}).get(i, 1.0) for i in range(points.shape[1])]
-    return by_lines(module, points, requests, directions_for(orders for _, orders in requests), lengths)
+    return by_lines(module, points, requests, lines_for((terms_of(request) for request in requests), lengths))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +16,12 @@ import torch
 from sympy import Symbol
 from torch import Tensor
 
+from pinnflow.compiler.combinations import gather, request_of
 from pinnflow.compiler.derivatives import Differentiator, Module
 from pinnflow.compiler.places import extra_pins, part_pins
 from pinnflow.compiler.plan import DerivativePlan, make_plan
 from pinnflow.compiler.residual import Residual, place
-from pinnflow.declare.analysis import Block
+from pinnflow.declare.analysis import Block, Part
 from pinnflow.errors import UnknownName, WrongShape
 
 if TYPE_CHECKING:
@@ -27,6 +29,18 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Tensor]
 """Row numbers of the points of each part of a block."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The parts of all blocks in one form, lowered, with where each residual finds its atoms.
+
+    `wiring[block][part]` holds, for each atom, the extra pins of a pass and the request in it.
+    """
+
+    parts: dict[str, tuple[Part, ...]]
+    residuals: dict[str, tuple[Residual, ...]]
+    wiring: dict[str, tuple]
 
 
 class Evaluation:
@@ -46,31 +60,33 @@ class Evaluation:
         self.unknowns = tuple(problem.unknowns)
         self.bounds = dict(problem.bounds)
         self.blocks: dict[str, Block] = {block.name: block for block in problem.blocks}
-        self._residuals = {
-            block.name: tuple(
-                Residual(part, self.columns, self.unknowns, self.bounds, block.name) for part in block.parts
-            )
-            for block in problem.blocks
-        }
         self._pins = {
             name: tuple(part_pins(part, self.columns, self.bounds) for part in block.parts)
             for name, block in self.blocks.items()
         }
-        # Where each residual finds its atoms: the extra pins of a pass, then the derivative in it.
-        self._wiring = {
-            name: tuple(
-                tuple(
-                    (extra_pins(atom, part, self.columns, self.bounds), (self.fields.index(atom.field), atom.orders))
-                    for atom in part.atoms
-                )
-                for part in block.parts
-            )
-            for name, block in self.blocks.items()
-        }
-        scales = [_half_length(self.bounds[column]) for column in self.columns]
-        self._differentiator = Differentiator(len(self.fields), scales)
+        self._scales = [_half_length(self.bounds[column]) for column in self.columns]
+        # For the values alone derivatives are gathered into sums; terms and messages take them one by one.
+        self._gathered = self._form(gather)
+        self._single = self._form(lambda part: part)
+        self._differentiator = Differentiator(len(self.fields), self._scales)
         self._plans: dict[tuple, DerivativePlan] = {}
         self._measured: dict[tuple, tuple[Tensor, ...]] = {}
+
+    def _form(self, rewrite) -> _Form:
+        parts = {name: tuple(rewrite(part) for part in block.parts) for name, block in self.blocks.items()}
+        residuals, wiring = {}, {}
+        for name, its_parts in parts.items():
+            residuals[name] = tuple(
+                Residual(part, self.columns, self.unknowns, self.bounds, name) for part in its_parts
+            )
+            wiring[name] = tuple(
+                tuple(
+                    (extra_pins(atom, part, self.columns, self.bounds), request_of(atom, self.fields))
+                    for atom in part.atoms
+                )
+                for part in its_parts
+            )
+        return _Form(parts, residuals, wiring)
 
     def values(
         self,
@@ -87,7 +103,7 @@ class Evaluation:
             unknowns: `{coefficient: 0-d tensor}`.
             rows: `{block: row numbers of each part}` for conditions on several faces; found from the points if missing.
         """
-        pieces = self._pieces(module, points, unknowns, rows, Residual.value)
+        pieces = self._pieces(module, points, unknowns, rows, Residual.value, self._gathered)
         return {name: self._less_data(name, self._joined(pieces[name], points[name].shape[0])) for name in points}
 
     def terms(
@@ -128,15 +144,18 @@ class Evaluation:
                     return sentence
         return None
 
-    def plan(self, points: Mapping[str, Tensor]) -> DerivativePlan:
-        """The derivative plan when each block has these points."""
+    def plan(self, points: Mapping[str, Tensor], form: _Form | None = None) -> DerivativePlan:
+        """The derivative plan of the values when each block has these points."""
+        form = form or self._gathered
         keys = {name: self._key(name, tensor) for name, tensor in points.items()}
         numbers = {key: i for i, key in enumerate(dict.fromkeys(keys.values()))}
         signature = tuple((name, numbers[key]) for name, key in keys.items())
-        if signature not in self._plans:
-            blocks = [self.blocks[name] for name in points]
-            self._plans[signature] = make_plan(blocks, self.columns, self.fields, self.bounds, dict(signature))
-        return self._plans[signature]
+        if (signature, form is self._gathered) not in self._plans:
+            self._plans[signature, form is self._gathered] = make_plan(
+                {name: form.parts[name] for name in points}, self.columns, self.fields, self.bounds, self._scales,
+                dict(signature),
+            )  # fmt: skip
+        return self._plans[signature, form is self._gathered]
 
     def rows_of(self, name: str, points: Tensor) -> Rows:
         """Row numbers of each part of a block, from where the points lie."""
@@ -158,20 +177,21 @@ class Evaluation:
 
     # -- the road from points to pieces of residuals -------------------------------------------------------------------
 
-    def _pieces(self, module, points, unknowns, rows, what):
+    def _pieces(self, module, points, unknowns, rows, what, form=None):
         """`{block: [(row numbers or None for all, what(residual))]}`."""
+        form = form or self._single
         self._check(points)
         placed = {name: self._placed(name, tensor) for name, tensor in points.items()}
-        atoms = self._atoms(module, placed, self.plan(points))
+        atoms = self._atoms(module, placed, self.plan(points, form))
         coefficients = [unknowns[symbol] for symbol in self.unknowns]
         result = {}
         for name in points:
-            residuals = self._residuals[name]
+            residuals = form.residuals[name]
             where = [None] if len(residuals) == 1 else (rows or {}).get(name) or self.rows_of(name, points[name])
             result[name] = [
                 (
                     index,
-                    what(residual, _take(placed[name], index), self._inputs(atoms, name, part, index), coefficients),
+                    what(residual, _take(placed[name], index), self._inputs(atoms, form, name, part, index), coefficients),
                 )
                 for part, (residual, index) in enumerate(zip(residuals, where, strict=True))
             ]
@@ -208,8 +228,8 @@ class Evaluation:
             found.update({(name, one.pins): values for name in one.blocks})
         return found
 
-    def _inputs(self, atoms, name, part, index):
-        return [_take(atoms[name, pins][request], index) for pins, request in self._wiring[name][part]]
+    def _inputs(self, atoms, form, name, part, index):
+        return [_take(atoms[name, pins][request], index) for pins, request in form.wiring[name][part]]
 
     def _joined(self, pieces, n):
         if pieces[0][0] is None:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pinnflow.compiler.lines import Tops
+
 RULES: dict[str, Callable[..., Any]] = {}
 """`{torch name: function of the same arguments, some of them jets}`."""
 
@@ -42,15 +44,23 @@ class Jet:
     Attributes:
         value: `[n, ...]`.
         slopes: for k = 1, ..., K the k-th derivative `[M_k, n, ...]` (n may be 1 where it is the same in all rows), or
-            None where it is zero.
+            None where it is zero; then, if there are `tops`, their sums `[G, n, ...]`. Whatever is linear acts on all
+            of these alike.
         widths: the numbers of directions (M_1, ..., M_K), not increasing: a direction needed to order 1 only is not
-            carried to order 2.
+            carried to order 2; then, if there are `tops`, G.
+        tops: which sums of higher derivatives the last slope holds; None for none.
     """
 
-    __slots__ = ("slopes", "value", "widths")
+    __slots__ = ("slopes", "tops", "value", "widths")
 
-    def __init__(self, value: Tensor, slopes: Sequence[Tensor | None], widths: tuple[int, ...]):
-        self.value, self.slopes, self.widths = value, tuple(slopes), widths
+    def __init__(
+        self, value: Tensor, slopes: Sequence[Tensor | None], widths: tuple[int, ...], tops: Tops | None = None
+    ):
+        self.value, self.slopes, self.widths, self.tops = value, tuple(slopes), widths, tops
+
+    def like(self, value: Tensor, slopes: Sequence[Tensor | None]) -> Jet:
+        """A jet along the same directions."""
+        return Jet(value, slopes, self.widths, self.tops)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """`(value, first derivatives, second derivatives, ...)` in full size."""
@@ -62,14 +72,14 @@ class Jet:
 
     def map(self, linear: Callable[[Tensor], Tensor]) -> Jet:
         """The jet of L f for a linear map L that acts on the trailing axes."""
-        return Jet(linear(self.value), [None if s is None else linear(s) for s in self.slopes], self.widths)
+        return self.like(linear(self.value), [None if s is None else linear(s) for s in self.slopes])
 
     def map_any(self, linear: Callable[[Tensor], Tensor]) -> Jet:
         """As `map`, for a linear map that names its axes by number: it never sees the axis of the directions."""
         slopes = [
             None if s is None else torch.func.vmap(linear)(s.expand(s.shape[0], *self.value.shape)) for s in self.slopes
         ]
-        return Jet(linear(self.value), slopes, self.widths)
+        return self.like(linear(self.value), slopes)
 
     # What a module may ask of its input besides calling torch functions.
     shape = property(lambda self: self.value.shape)

@@ -19,13 +19,18 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pinnflow.compiler.chains import CHAINS, accumulate, add
-from pinnflow.compiler.composition import elementwise
+from pinnflow.compiler.chains import CHAINS, accumulate, add, weighted
+from pinnflow.compiler.composition import elementwise, elementwise_by_name
 from pinnflow.compiler.jet import RULES, Jet, MissingRule, rule
+from pinnflow.compiler.lines import Tops
 
 
 def directional_jet(
-    function: Callable[[Tensor], Tensor], points: Tensor, directions: Tensor, order: int | Sequence[int]
+    function: Callable[[Tensor], Tensor],
+    points: Tensor,
+    directions: Tensor,
+    order: int | Sequence[int],
+    tops: Tops | None = None,
 ) -> tuple[Tensor, ...]:
     """Derivatives of `function` along lines: d^k/ds^k f(x + s v) at s = 0, for k = 0, ..., order.
 
@@ -34,26 +39,37 @@ def directional_jet(
         points: `[n, d]`.
         directions: `[M, d]`, or `[M, n, d]` for directions that differ from row to row; not normalised, so the k-th
             derivative scales with |v|^k.
-        order: highest derivative, or one per direction, not increasing.
+        order: highest derivative carried, or one per direction, not increasing.
+        tops: G weighted sums of derivatives one order higher than that. Where only such a sum is needed, as for a
+            Laplacian, it costs one pass instead of one for each direction.
 
     Returns:
         Tuple of max(order) + 1 tensors: the values `[n, m]`, then for k = 1, 2, ... the k-th derivatives `[M_k, n, m]`
-        along the M_k leading directions whose order is at least k.
+        along the M_k leading directions whose order is at least k; then, if there are `tops`, their sums `[G, n, m]`.
 
     Raises:
         MissingRule: an operation inside `function` has no entry in the rule table; the message names it.
 
-    Source: Griewank & Walther, Evaluating Derivatives (2008), ch. 13.
+    Source: Griewank & Walther, Evaluating Derivatives (2008), ch. 13; for the sums Dangel et al., Collapsing Taylor
+    mode automatic differentiation (2025).
     """
     orders = [order] * directions.shape[0] if isinstance(order, int) else list(order)
     if orders != sorted(orders, reverse=True) or len(orders) != directions.shape[0]:
         raise ValueError(f"`order` must be one number, or one per direction, not increasing; it is {order}.")
     highest = max(orders, default=0)
-    if highest == 0:
+    if highest == 0 and tops is None:
         return (function(points),)
     widths = tuple(sum(1 for o in orders if o >= k) for k in range(1, highest + 1))
-    first = directions if directions.ndim == 3 else directions[:, None, :]
-    result = function(Jet(points, (first.to(points), *[None] * (highest - 1)), widths))
+    first = (directions if directions.ndim == 3 else directions[:, None, :]).to(points)
+    slopes: list[Tensor | None] = [first[: widths[0]], *[None] * (highest - 1)] if highest else []
+    if tops is not None:
+        total = None
+        for k, start, weights in tops.parts:
+            if k == 1:
+                total = add(total, weighted(weights, first[start : start + len(weights[0])]))
+        slopes.append(total)
+        widths = (*widths, tops.count)
+    result = function(Jet(points, slopes, widths, tops))
     if not isinstance(result, Jet):  # a constant
         return (result, *(torch.zeros_like(result).expand(w, *result.shape) for w in widths))
     return result.tensors()
@@ -62,7 +78,7 @@ def directional_jet(
 # -- functions of one variable -----------------------------------------------------------------------------------------
 
 for _name, _chain in CHAINS.items():
-    RULES[_name] = elementwise(_chain)
+    RULES[_name] = elementwise_by_name(_name, _chain)
 
 
 @rule("pow", "float_power")
@@ -82,7 +98,7 @@ def _linear(jet, weight, bias=None) -> Jet:
     if not isinstance(jet, Jet) or isinstance(weight, Jet):
         raise MissingRule("linear with weights that depend on the points")
     slopes = [None if s is None else torch.nn.functional.linear(s, weight) for s in jet.slopes]
-    return Jet(torch.nn.functional.linear(jet.value, weight, bias), slopes, jet.widths)
+    return jet.like(torch.nn.functional.linear(jet.value, weight, bias), slopes)
 
 
 @rule("matmul", "mm")
@@ -163,7 +179,7 @@ def _join(function):
             else function([entry[k] for entry in full], dim if dim < 0 else dim + 1)
             for k in range(len(like.slopes))
         ]
-        return Jet(value, slopes, like.widths)
+        return like.like(value, slopes)
 
     return apply
 
@@ -173,7 +189,7 @@ RULES["stack"] = _join(torch.stack)
 
 
 def _constant(value, like: Jet) -> Jet:
-    return Jet(torch.as_tensor(value, dtype=like.dtype, device=like.device), [None] * len(like.slopes), like.widths)
+    return like.like(torch.as_tensor(value, dtype=like.dtype, device=like.device), [None] * len(like.slopes))
 
 
 @rule("where")
@@ -187,7 +203,7 @@ def _where(condition, yes, no) -> Jet:
         None if a is None and b is None else torch.where(condition, 0.0 if a is None else a, 0.0 if b is None else b)
         for a, b in zip(yes.slopes, no.slopes, strict=True)
     ]
-    return Jet(value, slopes, like.widths)
+    return like.like(value, slopes)
 
 
 for _name in ("zeros_like", "ones_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_tensor", "numel"):
@@ -223,7 +239,7 @@ def _add(a, b, *, alpha=1) -> Jet:
     if not isinstance(b, Jet):
         return _shift(a, a.value + b)
     a, b = _aligned(a, b)
-    return Jet(a.value + b.value, [add(x, y) for x, y in zip(a.slopes, b.slopes, strict=True)], a.widths)
+    return a.like(a.value + b.value, [add(x, y) for x, y in zip(a.slopes, b.slopes, strict=True)])
 
 
 @rule("sub", "subtract", "isub")
@@ -238,7 +254,7 @@ def _rsub(a, b, *, alpha=1) -> Jet:
 
 def _shift(jet: Jet, value: Tensor) -> Jet:
     """`jet` with another value, which may have more axes because a constant was broadcast in."""
-    return Jet(value, [_with_axes(s, value.ndim) for s in jet.slopes], jet.widths)
+    return jet.like(value, [_with_axes(s, value.ndim) for s in jet.slopes])
 
 
 def _with_axes(slope, ndim):
@@ -251,7 +267,7 @@ def _with_axes(slope, ndim):
 def _aligned(a: Jet, b: Jet) -> tuple[Jet, Jet]:
     ndim = max(a.ndim, b.ndim)
     return tuple(
-        jet if jet.ndim == ndim else Jet(jet.value, [_with_axes(s, ndim) for s in jet.slopes], jet.widths)
+        jet if jet.ndim == ndim else jet.like(jet.value, [_with_axes(s, ndim) for s in jet.slopes])
         for jet in (a, b)
     )
 
@@ -262,17 +278,51 @@ def _mul(a, b) -> Jet:
         a, b = b, a
     if not isinstance(b, Jet):
         value = a.value * b
-        return Jet(value, [None if s is None else _with_axes(s, value.ndim) * b for s in a.slopes], a.widths)
+        return a.like(value, [None if s is None else _with_axes(s, value.ndim) * b for s in a.slopes])
     a, b = _aligned(a, b)
-    x, y = (a.value, *a.slopes), (b.value, *b.slopes)
+    return bilinear(operator.mul, a, b, accumulate)
+
+
+def bilinear(product, a: Jet, b: Jet, accumulate=None) -> Jet:
+    """The jet of `product(a, b)`, linear in each: (ab)^(k) = sum_j C(k, j) a^(j) b^(k-j) (Leibniz).
+
+    Args:
+        product: acts on the trailing axes of its arguments and broadcasts over the leading ones.
+        a: a jet with as many axes as b.
+        b: along the same directions.
+        accumulate: `(total, x, y, weight) -> total + weight product(x, y)`, None being zero; made of `product` if
+            missing.
+    """
+    accumulate = accumulate or _accumulated(product)
+    carried = len(a.widths) - (a.tops is not None)
+    x, y = (a.value, *a.slopes[:carried]), (b.value, *b.slopes[:carried])
     slopes = []
-    for k, width in enumerate(a.widths, 1):
+    for k, width in enumerate(a.widths[:carried], 1):
         total = None
-        for j in range(k + 1):  # Leibniz: sum_j C(k, j) a^(j) b^(k-j)
+        for j in range(k + 1):
             left, right = (e if i == 0 or e is None else e[:width] for i, e in ((j, x[j]), (k - j, y[k - j])))
             total = accumulate(total, left, right, math.comb(k, j))
         slopes.append(total)
-    return Jet(a.value * b.value, slopes, a.widths)
+    if a.tops is not None:
+        total = accumulate(accumulate(None, a.value, b.slopes[-1], 1), a.slopes[-1], b.value, 1)
+        for k, start, weights in a.tops.parts:
+            alive, mixed = slice(start, start + len(weights[0])), None
+            for j in range(1, k):
+                left, right = (None if e is None else e[alive] for e in (x[j], y[k - j]))
+                mixed = accumulate(mixed, left, right, math.comb(k, j))
+            total = add(total, weighted(weights, mixed))
+        slopes.append(total)
+    return a.like(product(a.value, b.value), slopes)
+
+
+def _accumulated(product):
+    def accumulate(total, a, b, weight):
+        if a is None or b is None:
+            return total
+        term = product(a, b)
+        return add(total, term if weight == 1 else weight * term)
+
+    return accumulate
 
 
 @rule("div", "divide", "true_divide", "truediv", "idiv", "itruediv")
@@ -280,7 +330,7 @@ def _div(a, b) -> Jet:
     if isinstance(b, Jet):
         return _mul(RULES["reciprocal"](b), a)
     value = a.value / b
-    return Jet(value, [None if s is None else _with_axes(s, value.ndim) / b for s in a.slopes], a.widths)
+    return a.like(value, [None if s is None else _with_axes(s, value.ndim) / b for s in a.slopes])
 
 
 @rule("rdiv", "rtruediv")

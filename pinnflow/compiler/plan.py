@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from sympy import Expr
 from sympy.core.function import AppliedUndef
 
-from pinnflow.compiler.directions import Directions, directions_for
+from pinnflow.compiler.combinations import request_of
+from pinnflow.compiler.lines import Combination, Lines, lines_for
 from pinnflow.compiler.places import extra_pins
-from pinnflow.declare.analysis import Block
+from pinnflow.declare.analysis import Part
 
-Request = tuple[int, tuple[int, ...]]
+Request = tuple[int, tuple[int, ...]] | Combination
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Pass:
         blocks: names of the blocks that share the points.
         pins: `((column index, value), ...)`: where the points are moved to first, for the other end of a periodic
             condition and for fields that lack a coordinate.
-        requests: `((field, orders), ...)`, sorted.
+        requests: `(field, orders)` or a `Combination`, sorted.
         rule: name in `RULES`.
-        directions: the lines of Taylor mode; empty for other rules.
+        lines: the lines of Taylor mode; empty for other rules.
         cost: predicted, in evaluations of the module, each with the reverse pass of training.
         reverse_cost: the same for nested reverse mode.
     """
@@ -37,13 +38,13 @@ class Pass:
     pins: tuple[tuple[int, float], ...]
     requests: tuple[Request, ...]
     rule: str
-    directions: Directions
+    lines: Lines
     cost: float
     reverse_cost: float
 
     @property
     def order(self) -> int:
-        return max((sum(orders) for _, orders in self.requests), default=0)
+        return max((sum(orders) for _, orders in expanded(self.requests)), default=0)
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class DerivativePlan:
             rows.append(
                 (
                     _where(one, self.columns),
-                    ", ".join(self._name(request) for request in one.requests),
+                    _short(self._name(request) for request in one.requests),
                     one.rule,
-                    ", ".join(_line(v, self.columns) for v in one.directions.vectors),
+                    _short(_line(v, self.columns) for v in one.lines.vectors),
                     str(one.order),
                     f"{one.cost:.1f}",
                     f"{one.reverse_cost:.1f}",
@@ -85,52 +86,82 @@ class DerivativePlan:
         return "\n".join(lines) + "\ncost: predicted, in evaluations of the network"
 
     def _name(self, request: Request) -> str:
+        if isinstance(request, Combination):
+            terms = [
+                f"{'- ' if c < 0 else '+ '}{'' if abs(c) == 1 else f'{float(abs(c)):.4g} '}"
+                f"{self._name((request.field, orders))}"
+                for orders, c in request.terms[:: -1 if len(request.terms) < 5 else 1]
+            ]
+            return _short(terms, " ").removeprefix("+ ")
         field, orders = request
         name = self.fields[field].func.__name__
         axes = "".join(str(c) * k for c, k in zip(self.columns, orders, strict=True))
         return f"{name}_{axes}" if axes else name
 
 
+def expanded(requests: Sequence[Request]) -> list[tuple[int, tuple[int, ...]]]:
+    """The single derivatives of `requests`, combinations taken apart."""
+    found: dict = {}
+    for request in requests:
+        if isinstance(request, Combination):
+            found.update(dict.fromkeys((request.field, orders) for orders, _ in request.terms))
+        else:
+            found[request] = None
+    return list(found)
+
+
+def terms_of(request: Request) -> tuple:
+    """A request as terms of a combination: `((orders, coefficient), ...)`."""
+    return request.terms if isinstance(request, Combination) else ((request[1], 1),)
+
+
 def make_plan(
-    blocks: Sequence[Block],
+    parts: Mapping[str, Sequence[Part]],
     columns: Sequence[Expr],
     fields: Sequence[AppliedUndef],
     bounds: Mapping[Expr, tuple[float, float]],
-    point_sets: Mapping[str, object] | None = None,
+    scales: Sequence[float],
+    point_sets: Mapping[str, object],
 ) -> DerivativePlan:
-    """The plan for `blocks`.
+    """The plan for the blocks `parts`.
 
     Args:
-        blocks: residual blocks.
+        parts: `{block name: its parts}`; their atoms may be `Gathered`.
         columns: the columns of the points.
         fields: the unknown functions, in the order of the module's output.
         bounds: `{column: (low, high)}`.
-        point_sets: `{block name: key}`; blocks with equal keys have the same points. By default those of kind
-            `equation` share one set and every other block has its own.
+        scales: a typical length per column.
+        point_sets: `{block name: key}`; blocks with equal keys have the same points.
     """
     columns, fields = tuple(columns), tuple(fields)
-    if point_sets is None:
-        point_sets = {block.name: "equations" if block.kind == "equation" else block.name for block in blocks}
     together: dict[tuple, tuple[list[str], set[Request]]] = {}
-    for block in blocks:
-        for part in block.parts:
+    for block, its_parts in parts.items():
+        for part in its_parts:
             for atom in part.atoms:
                 pins = extra_pins(atom, part, columns, bounds)
-                names, requests = together.setdefault((point_sets[block.name], pins), ([], set()))
-                requests.add((fields.index(atom.field), atom.orders))
-                if block.name not in names:
-                    names.append(block.name)
+                names, requests = together.setdefault((point_sets[block], pins), ([], set()))
+                requests.add(request_of(atom, fields))
+                if block not in names:
+                    names.append(block)
     return DerivativePlan(
-        tuple(_make_pass(names, pins, requests) for (_, pins), (names, requests) in together.items()), columns, fields
+        tuple(_make_pass(names, pins, requests, scales) for (_, pins), (names, requests) in together.items()),
+        columns,
+        fields,
     )
 
 
-def _make_pass(names, pins, requests) -> Pass:
-    requests = tuple(sorted(requests))
-    costs = {rule: cost(requests) for rule, cost in COSTS.items()}
+def _make_pass(names, pins, requests, scales) -> Pass:
+    requests = tuple(sorted(requests, key=_order_of))
+    lines = lines_for((terms_of(request) for request in requests), scales)
+    costs = {rule: cost(requests, lines) for rule, cost in COSTS.items()}
     rule = min((rule for rule in costs if costs[rule] is not None), key=lambda rule: costs[rule])
-    directions = directions_for(orders for _, orders in requests) if rule == "taylor" else Directions((), (), {})
-    return Pass(tuple(names), pins, requests, rule, directions, costs[rule], nested_reverse_cost(requests))
+    if rule != "taylor":
+        lines = lines_for((), scales)
+    return Pass(tuple(names), pins, requests, rule, lines, costs[rule], nested_reverse_cost(requests))
+
+
+def _order_of(request):
+    return (request.field, ((), request.terms)) if isinstance(request, Combination) else (request[0], (request[1],))
 
 
 # -- predicted cost ----------------------------------------------------------------------------------------------------
@@ -138,8 +169,8 @@ def _make_pass(names, pins, requests) -> Pass:
 # tanh network of 4 x 64 with 2048 points in float32, eagerly on one CPU core, orders 1 to 4 in 2 and 3 columns. There
 # predictions are within 30 %.
 
-COSTS: dict[str, Callable[[Sequence[Request]], float | None]] = {}
-"""`{rule: function(requests) -> cost, or None when the rule does not apply}`; the cheapest is taken."""
+COSTS: dict[str, Callable[[Sequence[Request], Lines], float | None]] = {}
+"""`{rule: function(requests, lines) -> cost, or None when the rule does not apply}`; the cheapest is taken."""
 
 _BENDING = 0.15  # what each further order adds to a coefficient's pass: longer sums in the functions between layers
 _RETURN = 2.5  # the graph of a reverse pass against that of what it differentiates
@@ -156,28 +187,28 @@ def cost_of(rule: str):
 
 
 @cost_of("value")
-def _value_cost(requests):
-    return 1.0 if not any(sum(orders) for _, orders in requests) else None
+def _value_cost(requests, lines):
+    return 1.0 if not any(sum(orders) for _, orders in expanded(requests)) else None
 
 
 @cost_of("taylor")
-def _taylor_cost(requests):
-    # Each direction carries one coefficient per order through all layers.
-    lines = directions_for(orders for _, orders in requests).orders
-    return 1.0 + sum(1.0 + _BENDING * k for order in lines for k in range(order))
+def _taylor_cost(requests, lines):
+    # Each coefficient that is carried goes through all layers.
+    return 1.0 + sum(1.0 + _BENDING * (k - 1) for k in lines.passes)
 
 
 @cost_of("reverse")
-def _reverse_cost(requests):
+def _reverse_cost(requests, lines):
     # Of first order only: higher ones lose against Taylor mode, or win by little on the CPU and lose within torch.func.
-    return nested_reverse_cost(requests) if all(sum(orders) <= 1 for _, orders in requests) else None
+    single = expanded(requests)
+    return nested_reverse_cost(requests) if all(sum(orders) <= 1 for _, orders in single) else None
 
 
 def nested_reverse_cost(requests: Sequence[Request]) -> float:
     """Predicted cost of differentiating again and again, the fall-back of modules without a Taylor rule."""
     # One reverse pass over something gives all its first partial derivatives.
     parents = set()
-    for field, orders in requests:
+    for field, orders in expanded(requests):
         lower = list(orders)
         while any(lower):
             axis = max(i for i, order in enumerate(lower) if order)
@@ -191,11 +222,16 @@ def _where(one: Pass, columns) -> str:
     return f"{text} at {', '.join(f'{columns[i]} = {value:g}' for i, value in one.pins)}" if one.pins else text
 
 
+def _short(items, joint=", ") -> str:
+    items = list(items)
+    return joint.join(items if len(items) <= 8 else [*items[:3], "...", items[-1]])
+
+
 def _line(vector, columns) -> str:
     """`(1, -1)` as `t - x`."""
     text = ""
     for c, column in zip(vector, columns, strict=True):
-        if c:
+        if abs(c) > 1e-12:
             sign = (" - " if c < 0 else " + ") if text else ("-" if c < 0 else "")
-            text += f"{sign}{column if abs(c) == 1 else f'{abs(c)} {column}'}"
+            text += f"{sign}{column if abs(c) == 1 else f'{abs(c):.3g} {column}'}"
     return text

@@ -350,8 +350,8 @@ def test_an_expression_without_torch_form_names_the_term():
 def test_the_plan_is_a_readable_table():
     text = str(compile(wave()).plan)
     assert text.splitlines()[0].split("  ")[0] == "points of"
-    assert "equation 1   u_xx, u_tt   taylor  t, x   2      5.3   7.0" in text
-    assert "condition 2  u_t          taylor  t      1      2.0   2.0" in text
+    assert "equation 1   - 0.25 u_tt + u_xx  taylor  x, t   2      4.2   7.0" in text
+    assert "condition 2  u_t                 taylor  t      1      2.0   2.0" in text
 
 
 @pytest.mark.slow
