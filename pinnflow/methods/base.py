@@ -38,7 +38,17 @@ def worth_it(estimate: float, seconds: float, tolerance: float | None) -> bool:
     """
     if tolerance is not None:
         return not meets(estimate, tolerance)
-    patience = 60.0 if estimate > 1e-4 else 25.0 if estimate > 1e-6 else 12.0 if estimate > 1e-8 else 4.0
+    patience = (
+        60.0
+        if estimate > 1e-4
+        else 25.0
+        if estimate > 1e-6
+        else 12.0
+        if estimate > 1e-8
+        else 7.0
+        if estimate > 1e-10
+        else 3.0
+    )
     return seconds <= patience
 
 

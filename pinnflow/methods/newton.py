@@ -27,6 +27,7 @@ from pinnflow.methods.rows import (
     weighted_residual,
     zero_function,
 )
+from pinnflow.methods.threads import one_thread
 from pinnflow.trial.expansion import Expansion, FeatureTrial
 
 FIRST_STEPS = 25
@@ -38,7 +39,8 @@ CONVERGED = 1e-12
 def solve_newton(task: Task) -> Outcome:
     """A first solution from several starts, then the same search and growth as for linear problems."""
     search = NewtonSearch(task)
-    search.first_solution()
+    with one_thread():
+        search.first_solution()
     search.pilots()
     return grow(task, search)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from pinnflow.methods.base import Task, Term
 from pinnflow.trial.expansion import Expansion
 
+DISTANCE_POINTS = 8192  # an error may sit in a corner of the domain that few points meet
 SVD_LARGEST = 700  # unknowns; above, the SVD would take most of the time
 
 Function = Callable[[Tensor, Sequence[tuple[int, tuple[int, ...]]]], list[Tensor]]
