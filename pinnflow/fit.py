@@ -135,7 +135,9 @@ def better(task: Task, one: Outcome, other: Outcome) -> Outcome:
     The error of the better one is at least their distance less what the other one admits.
     """
     if one.trial is None or other.trial is None:
-        return other if one.trial is None else one
+        found = other if one.trial is None else one
+        found.stop = f"{found.stop}. {one.method}: {one.stop}" if one.trial is None and one.stop else found.stop
+        return found
     best, rival = sorted((one, other), key=lambda outcome: outcome.error_estimate)
     points = task.draw(row_terms(task)[0], 2000, task.rng(101))
     gap = max(distance(task, points, as_function(best.trial), as_function(rival.trial)))

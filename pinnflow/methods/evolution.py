@@ -27,6 +27,7 @@ DEGREE = 9
 GROWTH = {1: 1.5, 2: 2.0, 3: 2.0}  # of the number of features from round to round, by space dimension
 SHAPE_TAIL = 1e-4
 PERFECT = 1e-11
+TIGHTEST = 1e-12  # tolerance in time
 SHARE_POWER = 0.8
 LARGEST_STATE = 1600
 SMALL_STATE = 1000  # below, one thread is faster than two
@@ -49,6 +50,11 @@ class Round:
     @property
     def function(self):
         return self.trial.function
+
+    @property
+    def resolution(self) -> tuple[str, int, float]:
+        """What the error depends on; two rounds that share it share their error."""
+        return self.family, self.size, self.tolerance
 
 
 @register_method("evolution")
@@ -205,6 +211,7 @@ class Evolution:
             len(path.times) - 1,
         )
         self.rounds.append(finished)
+        task.keep(self.outcome("interrupted"))
         task.record(
             "round",
             unknowns=basis.size * self.states,
@@ -226,7 +233,10 @@ class Evolution:
         ranked = sorted(self.rounds, key=lambda r: r.score)
         if len(ranked) < 2:
             return float("inf")
-        best, other = ranked[:2]
+        best = ranked[0]
+        other = next((r for r in ranked[1:] if r.resolution != best.resolution), None)
+        if other is None:
+            return float("inf")  # the same twice says nothing
         share = (best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)) ** SHARE_POWER
         return max(distance(self.task, self.fresh, best.function, other.function)) * share
 
@@ -242,8 +252,6 @@ class Evolution:
                     continue
                 done = self.integrate(family, sizes[family], tolerance)
                 sizes[family] = int(sizes[family] * GROWTH.get(len(self.space), 2.0)) if self.space else 1
-                if done is not None:
-                    task.keep(self.outcome("interrupted"))
                 if done is None and task.clock.over():
                     break
             if self.rounds:
@@ -259,7 +267,7 @@ class Evolution:
                     stop = "the error estimate reached rounding error"
                 elif stalled >= 3:
                     stop = "three larger bases did not halve the residual: the data are not smooth enough for more"
-            elif len(self.troubles) >= 8:
+            elif len(self.troubles) >= 8 or sum("blow up" in trouble for trouble in self.troubles) >= 3:
                 stop = f"the time integration failed: {self.troubles[-1]}"
             if not stop and all(self._too_long(f) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
@@ -274,6 +282,8 @@ class Evolution:
                     stop = f"the largest dense system ({LARGEST_STATE} weights) was reached"
                 else:
                     sizes = dict.fromkeys(families, LARGEST_STATE // self.states)
+            if not stop and not self.space and self.rounds and tolerance <= TIGHTEST:
+                stop = "the tightest tolerance in time was reached; only a shorter time interval has a smaller error"
             tolerance = self.next_tolerance(tolerance)
         return self.outcome(stop)
 
@@ -284,8 +294,8 @@ class Evolution:
         """
         estimate = self.estimate()
         if len(self.space) < 2 or not np.isfinite(estimate):
-            return max(1e-12, last / 10)
-        return max(1e-12, min(last / 10, 1e-3 * estimate))
+            return max(TIGHTEST, last / 10)
+        return max(TIGHTEST, min(last / 10, 1e-3 * estimate))
 
     def outcome(self, stop: str) -> Outcome:
         """The best round as a result; nothing when no round reached the end."""
