@@ -180,3 +180,24 @@ def curved_bar():
     return Problem(
         manufactured([u.diff(x, 2) * u + log(u) - Abs(u.diff(x))], {u: e}), {x: (0, 1)}, data(u, e, x, 0, 1), exact=e
     )
+
+
+def slow_decay():
+    """u_t = u_xx - u^2 + f with one smooth mode: its time steps are limited by their growth, not by their error."""
+    u = field("u", t, x)
+    e = exp(-t) * sin(pi * x)
+    return Problem(
+        manufactured([u.diff(t) - u.diff(x, 2) + u**2], {u: e}),
+        {t: (0, 1), x: (0, 1)},
+        start(u, e) + data(u, e, x, 0, 1),
+        exact=e,
+    )
+
+
+def stiff_relaxation():
+    """u' = -1000 (1 + u^2) (u - cos t) - sin t, begun on its slow solution: one time step would cross the interval."""
+    u = field("u", t)
+    e = cos(t)
+    return Problem(
+        manufactured([u.diff(t) + 1000 * (u - cos(t)) * (1 + u**2)], {u: e}), {t: (0, 3)}, start(u, e), exact=e
+    )

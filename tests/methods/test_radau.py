@@ -93,3 +93,39 @@ def test_it_stops_when_asked():
     )
     assert path.reached < 10
     assert "time limit" in path.trouble
+
+
+def test_two_tolerances_share_no_step_on_a_smooth_solution():
+    """y' = -1000 (y - cos t) - sin t from 1: y = cos t, which one step would cross and call exact."""
+
+    def f(times, y):
+        return -1000 * (y - np.cos(times)[:, None]) - np.sin(times)[:, None]
+
+    paths = [
+        integrate(f, lambda t, y: np.array([[-1000.0]]), (0, 3), np.array([1.0]), tolerance)
+        for tolerance in (1e-4, 1e-5)
+    ]
+    inner = [path.times[1:-1] for path in paths]
+    assert len(inner[0])
+    assert not np.isin(inner[0], inner[1]).any()
+
+
+def test_an_interval_below_zero_is_integrated_to_its_end():
+    path = integrate(oscillator, oscillator_jacobian, (-3.0, -1.0), np.array([1.0, 0.0]), 1e-8)
+    assert path.reached == pytest.approx(-1.0, abs=1e-12)
+    assert not path.trouble
+
+
+def test_a_start_at_zero_is_driven_by_the_source():
+    """y' = -100 (y - sin t) from 0: relative tolerances need a size that is not there yet."""
+    path = integrate(
+        lambda t, y: -100 * (y - np.sin(t)[:, None]), lambda t, y: np.array([[-100.0]]), (0, 2), np.array([0.0]), 1e-8
+    )
+    # y = (100^2 sin t - 100 cos t + 100 exp(-100 t)) / (100^2 + 1)
+    assert path.states[-1, -1, 0] == pytest.approx((1e4 * np.sin(2) - 1e2 * np.cos(2)) / (1e4 + 1), rel=1e-7)
+
+
+def test_nothing_stays_nothing():
+    path = integrate(lambda t, y: -y, lambda t, y: np.array([[-1.0]]), (0, 1), np.array([0.0]), 1e-8)
+    assert path.reached == 1
+    assert not path.states.any()

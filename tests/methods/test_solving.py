@@ -21,6 +21,8 @@ CASES = [
     ("long_waves", "evolution", 1e-8),
     ("charges", "evolution", 1e-8),
     ("kilokelvin", "evolution", 1e-8),
+    ("slow_decay", "evolution", 1e-8),
+    ("stiff_relaxation", "evolution", 1e-8),
     ("radiation", "newton", 1e-8),
     ("curved_bar", "newton", 1e-8),
 ]
