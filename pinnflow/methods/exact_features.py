@@ -11,6 +11,7 @@ affine conditions. Everything else is refused in words.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,10 +91,8 @@ def exact_space(task: Task) -> ExactSpace:
         raise NotApplicable(str(reason)) from None
     profiles = None
     if not any(task.periodic):
-        try:
+        with suppress(NoProfiles):
             profiles = find_families(relation, task.time_column)
-        except NoProfiles:
-            pass
     if particular is not None and any(task.periodic):
         _refuse_aperiodic(task, particular)
     space = ExactSpace(relation, particular, profiles)

@@ -1,7 +1,7 @@
 r"""The characteristic relation of linear equations with constant coefficients.
 
 Put $u_f = v_f e^{s \cdot x}$ into $\sum_{f, o} a_{e f o} \, \partial^o u_f = 0$: every derivative becomes a factor, and
-a vector v with $P(s) v = 0$ exists where $\det P(s) = 0$. That equation between the exponents is the dispersion relation
+a vector v with $P(s) v = 0$ exists where $\det P(s) = 0$. That equation of the exponents is the dispersion relation
 (with $s = (-i \omega, i k)$); solving it for one exponent gives every plane, evanescent, growing and decaying wave of
 the equation. `exponentials.py` makes features of them.
 
