@@ -102,6 +102,7 @@ class ForwardEvolution:
         if isinstance(form, str):
             return None
         one = _OneBasis(forward, form, self.basis)
+        one.attempts = 4  # patience bounds the time, not the number of steps
         done = one.integrate(self.family, self.size, LATEST_TOLERANCE / 10 ** min(self.level, 3))
         if done is None:
             return None

@@ -56,7 +56,10 @@ def forward_method(task: Task, values: np.ndarray) -> str:
 
 
 def solve_undetermined(task: Task) -> Outcome:
-    """With an initial state in parameters, where that is all that is missing; else fields and coefficients together."""
+    """Fields and coefficients together; with an initial state in few parameters where that does not do.
+
+    The first is for smooth solutions, the second also for layers, which features in space and time do not resolve.
+    """
     missing = missing_states(task) if task.problem.time is not None else []
     if not missing:
         return solve_joint(task)
@@ -65,6 +68,9 @@ def solve_undetermined(task: Task) -> Outcome:
     forward = fixed(made.task, values)
     if not determined(made.task, values) or isinstance(semidiscrete_form(forward), str):
         return solve_joint(task)
+    outcome = solve_joint(task, alternative=True)
+    if outcome is not None:
+        return outcome
     best = None
     for count in COUNTS:
         before = None if best is None else best.named()
@@ -279,6 +285,7 @@ class Inversion:
                 again = self.evaluate(state.z)
             if again is None or again is state:
                 break
+            self.jacobian = None  # of a solution that was not resolved
             state = self.descend(again)
         return state
 

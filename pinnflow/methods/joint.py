@@ -32,15 +32,24 @@ from pinnflow.trial.expansion import Expansion, FeatureTrial
 FIRST_STEPS = 30
 LATER_STEPS = 6
 OBSERVATION_WEIGHT = 1e-2
+PROMISING = 1e-2  # score of the first steps on small bases
 SCORE_SHARE = 0.1  # of the observations' misfit in the score: below the noise there is nothing to be gained
 
 
-def solve_joint(task: Task) -> Outcome:
-    """First steps on small bases, then the search and the growth of Newton's method."""
+def solve_joint(task: Task, alternative: bool = False) -> Outcome | None:
+    """First steps on small bases, then the search and the growth of Newton's method.
+
+    Args:
+        alternative: another method is waiting; None is returned when the first steps show that features do not do.
+    """
     search = JointSearch(task)
     search.first_solution()
+    if alternative and search.current_score > PROMISING:
+        return None
     if search.current_score < math.inf:
         search.pilots()
+    if not search.tried:
+        return Outcome(None, math.inf, math.inf, "no start led to a finite solution within the time", "inverse")
     return search.finish(grow(task, search))
 
 
