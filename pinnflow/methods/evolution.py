@@ -271,9 +271,9 @@ class Evolution:
                 stop = f"the time integration failed: {self.troubles[-1]}"
             if not stop and all(self._too_long(f) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
-            if not stop and self.rounds and not worth_it(estimate, 3.0 * self.rounds[-1].nominal, task.tolerance):
+            if not stop and self.rounds and not worth_it(estimate, self.dearer() * self.rounds[-1].nominal, task.tolerance):
                 stop = (
-                    f"the next round would take about {3.0 * self.rounds[-1].nominal:.0f} s; "
+                    f"the next round would take about {self.dearer() * self.rounds[-1].nominal:.0f} s; "
                     "ask for a `tolerance` to go on"
                 )
             if not stop and all(sizes[f] * self.states > LARGEST_STATE for f in families):
@@ -311,11 +311,15 @@ class Evolution:
             [f"{best.size} {best.family} in space, {best.steps} steps in time, relative residual {best.score:.1e}"],
         )
 
+    def dearer(self) -> float:
+        """How many times longer the next round takes: its matrices grow with the cube."""
+        return 3.0 if len(self.space) < 2 else 8.0
+
     def _too_long(self, family):
         mine = [r for r in self.rounds if r.family == family]
         if not mine:
             return self.task.clock.over()
-        return self.task.clock.elapsed + 3.0 * mine[-1].seconds > self.task.clock.limit
+        return self.task.clock.elapsed + self.dearer() * mine[-1].seconds > self.task.clock.limit
 
 
 def nominal_seconds(counts: dict, size: int, places: int) -> float:
