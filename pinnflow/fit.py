@@ -13,7 +13,14 @@ import torch
 
 from pinnflow.declare.check import raise_if_ill_posed
 from pinnflow.errors import NotApplicable, NotSolved, UnusableDevice
-from pinnflow.methods import evolution, first_order, inverse, least_squares, newton  # noqa: F401  (they register themselves)
+from pinnflow.methods import (  # noqa: F401  (they register themselves)
+    evolution,
+    exact_features,
+    first_order,
+    inverse,
+    least_squares,
+    newton,
+)
 from pinnflow.methods.base import Clock, Outcome, Task, find_method, meets
 from pinnflow.methods.choose import Choice, choose
 from pinnflow.methods.rows import as_function, distance, floating_fields, row_terms

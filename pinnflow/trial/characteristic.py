@@ -170,9 +170,9 @@ class Relation:
     def waves(self, axis: int, exponents: np.ndarray) -> Waves:
         """All waves with the given exponents along the other columns, `[B, D]` (column `axis` is ignored)."""
         solved, chains = [], []
-        for s, roots in zip(exponents, self._roots(axis, exponents), strict=True):
-            for group in _clusters(roots):
-                for root, chain in self._chains(axis, s, group):
+        for s, polynomial in zip(exponents, self._polynomials(axis, exponents), strict=True):
+            for group, middle in _clusters(polynomial):
+                for root, chain in self._chains(axis, s, group, middle):
                     full = s.astype(complex)
                     full[axis] = root
                     solved.append(full)
@@ -184,8 +184,8 @@ class Relation:
         shape = (len(solved), len(self.half))
         return Waves(axis, np.array(solved, dtype=complex).reshape(shape), amplitudes)
 
-    def _roots(self, axis, exponents):
-        """Per row of `exponents` the roots of the determinant along `axis`."""
+    def _polynomials(self, axis, exponents):
+        """Per row of `exponents` the determinant as a polynomial along `axis`, ascending."""
         degree = self.degree(axis)
         coefficients = np.zeros((len(exponents), degree + 1), dtype=complex)  # ascending
         sizes = np.zeros(len(exponents))
@@ -196,16 +196,12 @@ class Relation:
                     term = term * exponents[:, column] ** order
             coefficients[:, orders[axis]] += term
             sizes = np.maximum(sizes, np.abs(term))
-        roots = []
-        for row, size in zip(coefficients, sizes, strict=True):
-            row = np.where(np.abs(row) > 1e-14 * size, row, 0.0)
-            roots.append(_all_roots(row))
-        return roots
+        return np.where(np.abs(coefficients) > 1e-14 * sizes[:, None], coefficients, 0.0)
 
-    def _chains(self, axis, s, group):
+    def _chains(self, axis, s, group, middle):
         """[(root, [v_0 ... v_{r-1}])] for a cluster of roots: one multiple root if it is one, else each on its own."""
         if len(group) > 1:
-            found = self._null_chains(axis, s, group.mean(), len(group))
+            found = self._null_chains(axis, s, middle, len(group))
             if found is not None:
                 return found
         result = []
@@ -281,13 +277,22 @@ def _all_roots(coefficients):
     return roots
 
 
-def _clusters(roots):
-    """Roots that lie so close that they may be one multiple root, as arrays."""
+def _clusters(coefficients):
+    """[(roots that may be one multiple root, where it would be)] of a polynomial with ascending coefficients."""
+    roots = _all_roots(coefficients)
     left, found = list(roots), []
     scale = max((abs(r) for r in roots), default=0.0)
     while left:
         first = left.pop(0)
         near = [r for r in left if abs(r - first) <= CLUSTER * max(abs(first), 1e-8 * scale)]
         left = [r for r in left if all(r is not n for n in near)]
-        found.append(np.array([first, *near]))
+        group = np.array([first, *near])
+        middle = group.mean()
+        if near:
+            # An r-fold root is a simple one of the (r - 1)-th derivative, and exact to rounding there.
+            p = np.polyder(coefficients[::-1], len(near))
+            for _ in range(3):
+                slope = np.polyval(np.polyder(p), middle)
+                middle = middle - np.polyval(p, middle) / slope if slope != 0 else middle
+        found.append((group, middle))
     return found
