@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pinnflow.compiler.derivatives import Module
 from pinnflow.compiler.evaluation import Evaluation
 from pinnflow.compiler.plan import DerivativePlan
-from pinnflow.compiler.recorded import Recorded
+from pinnflow.compiler.recorded import LOG, Program, Stopwatch, Unrecordable
 from pinnflow.declare.problem import Problem
 from pinnflow.errors import NonFinite, UnknownName, WrongShape
 from pinnflow.sampling.points import draw_block
@@ -59,7 +59,9 @@ def compile(
         dtype: of points and results; None takes the module's.
         device: of points and results; None takes the module's.
         backend: `eager` runs torch operations one by one, `compiled` records them once and hands them to
-            `torch.compile`, `auto` is eager for now.
+            `torch.compile`, `auto` starts eager and compiles the loss with its gradient after as many steps as make
+            that pay, by the time they take. What is not a module, takes decisions by values, or is called within
+            torch.func runs eagerly in any case; `compiled.backend` says in a sentence what happens.
 
     Returns:
         The compiled problem.
@@ -83,6 +85,7 @@ class Compiled:
         unknowns: the coefficients to be found, an `nn.ParameterDict` by symbol name in problem units. Bounds are not
             enforced.
         plan: which derivatives are taken where and by which rule; `print(compiled.plan)`.
+        backend: how the last loss was computed, a sentence.
     """
 
     def __init__(self, problem, points, seed, dtype, device, backend):
@@ -100,11 +103,19 @@ class Compiled:
             }
         )
         self.points: dict[str, Tensor] = {}
+        self._moved: dict[tuple, tuple[Tensor, int, Tensor]] = {}
         self.resample()
-        self._recorded: dict[str, weakref.WeakKeyDictionary] = {}
+        self._programs: dict[str, weakref.WeakKeyDictionary] = {}
+        self._watches: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self.backend = {
+            "auto": "eager at first, compiled once the steps taken make it pay",
+            "compiled": "compiled at the first call",
+            "eager": "eager, as asked for",
+        }[backend]
 
     def resample(self) -> None:
         """Draws new points for every block that was asked for by number."""
+        self._moved.clear()
         drawn: dict[object, tuple[Tensor, list[Tensor]]] = {}
         self._rows: dict[str, list[Tensor]] = {}
         for name, block in self._evaluation.blocks.items():
@@ -145,9 +156,42 @@ class Compiled:
 
     def loss(self, module: Module) -> Tensor:
         """Sum over the blocks of weight times mean square residual, 0-d; a weight is 1 unless the problem says else."""
-        residuals = self.residuals(module)
+        if self._use_program(module):
+            inputs = self._inputs(module, None)
+            try:
+                value = self._program("loss", self._loss, module)(module, *inputs)
+            except Unrecordable as reason:
+                self._tell(f"eager: {reason}")
+            else:
+                self._tell("compiled: the loss with its gradient as one graph")
+                self._refuse_non_finite_loss(value, module, inputs)
+                return value
+        inputs = self._inputs(module, None)
+        value = self._loss(module, *inputs)
+        self._refuse_non_finite_loss(value, module, inputs)
+        return value
+
+    def _loss(self, module, points, unknowns, rows):
+        residuals = self._evaluation.values(module, points, unknowns, rows)
         losses = [self._evaluation.blocks[name].weight * value.square().mean() for name, value in residuals.items()]
         return torch.stack(losses).sum()
+
+    def _use_program(self, module) -> bool:
+        """Whether the loss of this module is to be compiled by now."""
+        if self._backend == "eager" or not isinstance(module, nn.Module) or not torch.is_grad_enabled():
+            return False
+        if self._backend == "compiled":
+            return True
+        watch = self._watches.get(module)
+        if watch is None:
+            watch = self._watches[module] = Stopwatch()
+        watch.tick()
+        return watch.pays
+
+    def _tell(self, sentence):
+        if sentence != self.backend:
+            self.backend = sentence
+            LOG.info("%s", sentence)
 
     @property
     def plan(self) -> DerivativePlan:
@@ -155,24 +199,53 @@ class Compiled:
         return self._evaluation.plan(self.points)
 
     def _evaluate(self, what, module, points):
+        inputs = self._inputs(module, points)
+        function = getattr(self._evaluation, what)
+        result = None
+        if self._backend == "compiled" and points is None and isinstance(module, nn.Module):
+            try:
+                result = self._program(what, function, module)(module, *inputs)
+            except Unrecordable as reason:
+                self._tell(f"eager: {reason}")
+        if result is None:
+            result = function(module, *inputs)
+        self._refuse_non_finite(result, module, *inputs)
+        return result
+
+    def _inputs(self, module, points):
+        """`(points, unknowns, rows)` for `Evaluation`, in the wanted dtype and place."""
         own = points is None
         dtype, device = self._where(module)
-        points = _converted(self.points if own else points, dtype, device)
-        rows = {name: [index.to(device) for index in rows] for name, rows in self._rows.items()} if own else None
+        points = {name: self._moved_to(t, dtype, device) if own else t for name, t in (points or self.points).items()}
+        points = _converted(points, dtype, device)
+        rows = None
+        if own:
+            rows = {name: [self._moved_to(i, i.dtype, device) for i in self._rows_of(name)] for name in points}
         unknowns = {
             symbol: self.unknowns[symbol.name].to(device=device, dtype=dtype) for symbol in self._evaluation.unknowns
         }
-        function = getattr(self._evaluation, what)
-        if self._backend == "compiled" and own and isinstance(module, nn.Module):
-            function = self._record(what, function, module)
-        result = function(module, points, unknowns, rows)
-        self._refuse_non_finite(result, module, points, unknowns, rows)
-        return result
+        return points, unknowns, rows
 
-    def _record(self, what, function, module):
-        kept = self._recorded.setdefault(what, weakref.WeakKeyDictionary())
+    def _rows_of(self, name):
+        if name not in self._rows and len(self._evaluation.blocks[name].parts) > 1:
+            self._rows[name] = self._evaluation.rows_of(name, self.points[name])
+        return self._rows.get(name, [])
+
+    def _moved_to(self, tensor, dtype, device):
+        """`tensor` in another dtype or place; made once, and again when somebody wrote into it."""
+        if tensor.dtype == dtype and tensor.device == device or tensor.requires_grad:
+            return tensor
+        key = id(tensor), dtype, device
+        kept = self._moved.get(key)
+        if kept is None or kept[0] is not tensor or kept[1] != tensor._version:
+            with torch.inference_mode(False):
+                kept = self._moved[key] = tensor, tensor._version, tensor.to(device=device, dtype=dtype)
+        return kept[2]
+
+    def _program(self, what, function, module):
+        kept = self._programs.setdefault(what, weakref.WeakKeyDictionary())
         if module not in kept:
-            kept[module] = Recorded(function)
+            kept[module] = Program(function, gradient=what == "loss")
         return kept[module]
 
     def _where(self, module):
@@ -183,6 +256,17 @@ class Compiled:
         first = next(iter(self.points.values()))
         dtype = self._dtype or (like.dtype if like is not None else first.dtype)
         return dtype, torch.device(self._device or (like.device if like is not None else first.device))
+
+    def _refuse_non_finite_loss(self, value, module, inputs):
+        if value.device.type != "cpu":
+            return
+        try:
+            finite = bool(torch.isfinite(value.detach()))
+        except RuntimeError:  # under vmap and in recordings values cannot be looked at
+            return
+        if not finite:
+            with torch.no_grad():
+                self._refuse_non_finite(self._evaluation.values(module, *inputs), module, *inputs)
 
     def _refuse_non_finite(self, result, module, points, unknowns, rows):
         for name, value in result.items():

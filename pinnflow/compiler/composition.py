@@ -71,26 +71,18 @@ class _Composition(torch.autograd.Function):
         w = _bent_slope(ctx, kept, slopes)
         carried = len(ctx.widths) - (ctx.tops is not None)
         sums = gradients[-1] if ctx.tops is not None else None
+        in_place = not torch.is_grad_enabled() and not _is_watched()
         result: list[Tensor | None] = []
         for j, shape in enumerate(ctx.shapes[: carried + 1]):
-            total = None
-            for k in range(j, carried + 1) if ctx.needs_input_grad[j + 4] else ():
-                bent, gradient = _leading(w, k - j, widths=ctx.widths, like=k), gradients[k]
-                if bent is None or gradient is None:
-                    continue
-                if j == 0 and k > 0:  # all directions share the value
-                    total = _accumulate_over_directions(total, bent, gradient)
-                elif j == 0:
-                    total = accumulate(total, bent, gradient)
-                elif total is None or total.shape[0] == gradient.shape[0]:
-                    total = accumulate(total, bent, gradient, math.comb(k, j))
-                else:  # fewer directions reach this order
-                    total = total + _filled(math.comb(k, j) * bent * gradient, total.shape[0])
-            if sums is not None and ctx.needs_input_grad[j + 4]:
-                if j == 0:
-                    total = total if w[-1] is None else _accumulate_over_directions(total, w[-1], sums)
-                else:
-                    total = _add_from_sums(total, ctx.tops, w, sums, j, ctx.widths[j - 1])
+            if not ctx.needs_input_grad[j + 4]:
+                result.append(None)
+                continue
+            total = _gradient(ctx.widths, w, gradients[: carried + 1], j)
+            if sums is not None and j == 0:
+                total = total if w[-1] is None else _accumulate_over_directions(total, w[-1], sums)
+            elif sums is not None:
+                add_sums = _add_sums_in_place if in_place else _add_sums
+                total = add_sums(total, ctx.tops, w, sums, j, ctx.widths[j - 1])
             if total is not None and j > 0:
                 total = _filled(total, shape[0])
             result.append(total if total is None else total.sum_to_size(shape))
@@ -140,8 +132,26 @@ def _accumulate_over_directions(total, bent, gradient):
     return total
 
 
-def _add_from_sums(total, tops, w, sums, j, width):
-    """total + what the sums contribute to the gradient of the j-th derivatives, `[width, ...]`."""
+def _gradient(widths, w, gradients, j):
+    """The gradient by the j-th derivatives, from those by the derivatives that are carried one by one."""
+    total = None
+    for k in range(j, len(gradients)):
+        bent, gradient = _leading(w, k - j, widths=widths, like=k), gradients[k]
+        if bent is None or gradient is None:
+            continue
+        if j == 0 and k > 0:  # all directions share the value
+            total = _accumulate_over_directions(total, bent, gradient)
+        elif j == 0:
+            total = accumulate(total, bent, gradient)
+        elif total is None or total.shape[0] == gradient.shape[0]:
+            total = accumulate(total, bent, gradient, math.comb(k, j))
+        else:  # fewer directions reach this order
+            total = total + _filled(math.comb(k, j) * bent * gradient, total.shape[0])
+    return total
+
+
+def _add_sums(total, tops, w, sums, j, width):
+    """total + what the sums contribute to the gradient by the j-th derivatives, `[width, ...]`."""
     for k, start, weights in tops.parts:
         if k <= j or w[k - j] is None:
             continue
@@ -150,11 +160,7 @@ def _add_from_sums(total, tops, w, sums, j, width):
         if len(weights) == 1 and len(set(weights[0])) == 1:
             share = weights[0][0] * math.comb(k, j) * sums
         else:
-            columns = [[math.comb(k, j) * row[i] for row in weights] for i in range(count)]
-            share = weighted(columns, sums)
-        if total is not None and count == total.shape[0]:
-            total = accumulate(total, bent, share)
-            continue
+            share = weighted([[math.comb(k, j) * row[i] for row in weights] for i in range(count)], sums)
         piece = bent * share
         after = width - start - count
         if start or after:
@@ -162,6 +168,30 @@ def _add_from_sums(total, tops, w, sums, j, width):
             piece = torch.cat([*before, piece, *([piece.new_zeros(after, *piece.shape[1:])] if after else [])])
         total = piece if total is None else _filled(total, width) + piece
     return total
+
+
+def _add_sums_in_place(total, tops, w, sums, j, width):
+    """As `_add_sums`, without temporary tensors of all directions; for values that nobody differentiates further."""
+    fresh = None
+    for k, start, weights in tops.parts:
+        if k <= j or w[k - j] is None:
+            continue
+        bent = w[k - j]
+        if fresh is None:
+            shape = (width, *torch.broadcast_shapes(bent.shape[1:], sums.shape[1:]))
+            total = None if total is None else _filled(total, width).expand(shape)
+            fresh = sums.new_zeros(shape) if total is None else total.clone()
+        for i in range(len(weights[0])):
+            row = fresh[start + i]
+            for g, some in enumerate(weights):
+                if some[i]:
+                    row.addcmul_(bent[start + i], sums[g], value=math.comb(k, j) * some[i])
+    return total if fresh is None else fresh
+
+
+def _is_watched() -> bool:
+    """Whether torch.func or a recording follows the operations, which then must not write into their arguments."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _bent_slope(ctx, kept, slopes):

@@ -191,7 +191,9 @@ class Evaluation:
             result[name] = [
                 (
                     index,
-                    what(residual, _take(placed[name], index), self._inputs(atoms, form, name, part, index), coefficients),
+                    what(
+                        residual, _take(placed[name], index), self._inputs(atoms, form, name, part, index), coefficients
+                    ),
                 )
                 for part, (residual, index) in enumerate(zip(residuals, where, strict=True))
             ]

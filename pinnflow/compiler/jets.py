@@ -267,8 +267,7 @@ def _with_axes(slope, ndim):
 def _aligned(a: Jet, b: Jet) -> tuple[Jet, Jet]:
     ndim = max(a.ndim, b.ndim)
     return tuple(
-        jet if jet.ndim == ndim else jet.like(jet.value, [_with_axes(s, ndim) for s in jet.slopes])
-        for jet in (a, b)
+        jet if jet.ndim == ndim else jet.like(jet.value, [_with_axes(s, ndim) for s in jet.slopes]) for jet in (a, b)
     )
 
 

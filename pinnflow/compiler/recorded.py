@@ -1,69 +1,300 @@
 """Recording a computation once and running it through `torch.compile`.
 
 Taylor mode finds its rules operation by operation in Python. Recorded with `make_fx` it is a flat graph of tensor
-operations, which the compiler fuses. Numbers that a module reads from its own attributes are frozen into the graph; it
-is recorded anew when shapes, dtypes, names of weights or the training flag change.
+operations, which the compiler fuses. A loss is recorded together with its gradient, so that the compiler sees both and
+nothing is kept in between. What a module reads from its own attributes is frozen into the graph: `signature` looks at
+these attributes at every call, and a change is recorded anew.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+LOG = logging.getLogger("pinnflow")
 
-class Recorded:
-    """`function(module, points, unknowns, rows) -> {name: tensor}` as a compiled graph for one module.
+KEPT = 16
+"""Compiled graphs that are kept for later calls and later fits of the same shape."""
 
-    Where there is no working compiler the recorded graph runs operation by operation, after one warning.
+_PROGRAMS: OrderedDict[tuple, _Program] = OrderedDict()
+
+# What every module has; the rest of its attributes is its own.
+_STANDARD = frozenset(nn.Module().__dict__) - {"training"}
+
+
+class Unrecordable(Exception):
+    """A module or a call cannot be recorded; the text says why."""
+
+
+class Program:
+    """`function(network, points, unknowns, rows) -> tensors` for one module, recorded and compiled where it can be.
 
     Args:
-        function: such a function, a method of `Evaluation`.
+        function: where `network` maps `[n, columns]` to `[n, fields]`; a method of `Evaluation`, or a loss.
+        gradient: the function returns a 0-d tensor and its gradient is recorded with it.
     """
 
-    def __init__(self, function: Callable[..., dict[str, Tensor]]):
-        self._function = function
-        self._graphs: dict[tuple, _Guarded] = {}
+    def __init__(self, function: Callable, gradient: bool = False):
+        self._function, self._gradient = function, gradient
+        self._graphs: dict[tuple, _Program | Unrecordable] = {}
+        self.recordings = 0
 
-    def __call__(self, module: nn.Module, points: Mapping[str, Tensor], unknowns: Mapping, rows) -> dict[str, Tensor]:
+    def __call__(self, module: nn.Module, points: Mapping[str, Tensor], unknowns: Mapping, rows):
+        """The function's result.
+
+        Raises:
+            Unrecordable: the module takes decisions by values, or the call is within a transformation of torch.func.
+        """
+        call = _Call(self._function, module, points, unknowns, rows)
+        refuse(module, call.tensors, points.values())
+        if call.key not in self._graphs:
+            try:
+                self._graphs[call.key] = self._record(call)
+            except Unrecordable as problem:
+                self._graphs[call.key] = problem
+            self.recordings += 1
+        program = self._graphs[call.key]
+        if isinstance(program, Unrecordable):
+            raise program
+        if not self._gradient:
+            return program(*call.tensors)
+        leaves = [i for i, tensor in enumerate(call.tensors) if tensor.requires_grad]
+        return _LossStep.apply(program, call, leaves, *(call.tensors[i] for i in leaves))
+
+    def _record(self, call):
+        inputs = [t.detach() for t in call.tensors]
+        leaves = [i for i, t in enumerate(call.tensors) if t.requires_grad]
+
+        def plain(*pieces):
+            return call.run(pieces)
+
+        def with_gradient(*pieces):
+            def of_leaves(values):
+                return call.run(_replaced(pieces, leaves, values))
+
+            gradients, loss = torch.func.grad_and_value(of_leaves)([pieces[i] for i in leaves])
+            return [loss, *gradients]
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                graph = make_fx(with_gradient if self._gradient else plain)(*inputs)
+        except Exception as problem:
+            raise Unrecordable(f"recording failed: {_first_line(problem)}") from problem
+        return _program(graph, call.tensors)
+
+
+class _Call:
+    """One call with its inputs as a flat list of tensors: weights, points, coefficients, row numbers."""
+
+    def __init__(self, function, module, points, unknowns, rows):
+        self.function, self.module, self.symbols = function, module, tuple(unknowns)
         weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         distinct = list({id(tensor): tensor for tensor in points.values()}.values())
-        coefficients = {symbol.name: value for symbol, value in unknowns.items()}
-        inputs = (weights, distinct, coefficients)
-        key = (module.training, *_signature(weights), *_signature(dict(enumerate(distinct))))
-        if key not in self._graphs:
-            places = {name: next(i for i, t in enumerate(distinct) if t is tensor) for name, tensor in points.items()}
+        self.names = tuple(weights)
+        self.points = {name: next(i for i, t in enumerate(distinct) if t is tensor) for name, tensor in points.items()}
+        self.rows = None if rows is None else {name: len(pieces) for name, pieces in rows.items()}
+        numbers = [piece for pieces in (rows or {}).values() for piece in pieces]
+        self.tensors = [*weights.values(), *distinct, *unknowns.values(), *numbers]
+        self.key = (
+            self.names, tuple(self.points.items()), tuple(map(str, self.symbols)), tuple((self.rows or {}).items()),
+            _shapes(self.tensors), signature(module),
+        )  # fmt: skip
 
-            def run(weights, tensors, coefficients):
-                def network(x):
-                    return torch.func.functional_call(module, weights, (x,))
+    def run(self, pieces):
+        """The function with other tensors."""
+        pieces = iter(pieces)
+        weights = dict(zip(self.names, pieces, strict=False))
+        moved = list(itertools.islice(pieces, len(set(self.points.values()))))
+        values = dict(zip(self.symbols, itertools.islice(pieces, len(self.symbols)), strict=True))
+        rows = self.rows and {name: list(itertools.islice(pieces, number)) for name, number in self.rows.items()}
 
-                named = {symbol: coefficients[symbol.name] for symbol in unknowns}
-                return self._function(network, {name: tensors[i] for name, i in places.items()}, named, rows)
+        def network(x):
+            return torch.func.functional_call(self.module, weights, (x,))
 
-            self._graphs[key] = _Guarded(make_fx(run)(*inputs))
-        return self._graphs[key](*inputs)
+        return self.function(network, {name: moved[i] for name, i in self.points.items()}, values, rows)
 
 
-class _Guarded:
+def _replaced(pieces, places, values):
+    filled = dict(zip(places, values, strict=True))
+    return [filled.get(i, piece) for i, piece in enumerate(pieces)]
+
+
+class _LossStep(torch.autograd.Function):
+    """A loss whose gradient was computed along with it."""
+
+    @staticmethod
+    def forward(ctx, program, call, leaves, *values):
+        loss, *gradients = program(*call.tensors)
+        ctx.call, ctx.leaves = call, leaves
+        ctx.save_for_backward(*values, *gradients)
+        return loss
+
+    @staticmethod
+    def backward(ctx, slope):
+        number = len(ctx.leaves)
+        values, gradients = ctx.saved_tensors[:number], ctx.saved_tensors[number:]
+        if torch.is_grad_enabled():  # somebody differentiates the gradient: by the single operations
+            loss = ctx.call.run(_replaced(ctx.call.tensors, ctx.leaves, values))
+            gradients = torch.autograd.grad(loss, values, create_graph=True, allow_unused=True, materialize_grads=True)
+        return (None, None, None, *(slope * gradient for gradient in gradients))
+
+
+def refuse(module: nn.Module, tensors: Iterable[Tensor], points: Iterable[Tensor] = ()) -> None:
+    """Raises `Unrecordable` where a recording would not do what the call means."""
+    if (
+        torch.compiler.is_compiling()
+        or torch.is_autocast_enabled()
+        or torch.overrides._get_current_function_mode_stack()
+    ):
+        raise Unrecordable("the call is within another transformation")
+    if any(
+        torch._C._functorch.is_functorch_wrapped_tensor(t) or type(t) not in (Tensor, nn.Parameter) for t in tensors
+    ):
+        raise Unrecordable("the call is within a transformation of torch.func")
+    if any(point.requires_grad for point in points):
+        raise Unrecordable("the points require a gradient")
+    for one in module.modules():
+        if one._forward_hooks or one._forward_pre_hooks:
+            raise Unrecordable("the module has hooks, which act at every call")
+
+
+def signature(module: nn.Module) -> tuple:
+    """What a module's computation may depend on besides its weights: classes, and attributes of every part."""
+    return tuple(
+        (name, type(one), one.training, *(
+            (key, _frozen(value)) for key, value in one.__dict__.items() if key not in _STANDARD
+        ))
+        for name, one in module.named_modules()
+    )  # fmt: skip
+
+
+def _frozen(value, depth: int = 3):
+    """A hashable stand-in that changes when the value does, as far as can be seen from outside."""
+    if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device):
+        return type(value), value
+    if isinstance(value, Tensor):
+        return id(value), value._version
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        return type(value), tuple(_frozen(item, depth - 1) for item in value)
+    if depth and isinstance(value, Mapping):
+        return tuple((str(key), _frozen(item, depth - 1)) for key, item in value.items())
+    return id(value)
+
+
+def _shapes(tensors: Iterable[Tensor]) -> tuple:
+    return tuple((tuple(t.shape), t.dtype, t.device, t.requires_grad) for t in tensors)
+
+
+# -- compiled graphs, shared by all that record the same -------------------------------------------------------------
+
+
+def _program(graph: torch.fx.GraphModule, inputs) -> _Program:
+    key = (graph.code, _constants(graph), _shapes(inputs))
+    if key not in _PROGRAMS:
+        _PROGRAMS[key] = _Program(graph)
+    _PROGRAMS.move_to_end(key)
+    while len(_PROGRAMS) > KEPT:
+        _PROGRAMS.popitem(last=False)
+    return _PROGRAMS[key]
+
+
+def _constants(graph) -> tuple:
+    """The numbers in a graph, so that graphs with equal text are equal; large tensors by identity."""
+    found = []
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            value = getattr(graph, node.target)
+            small = isinstance(value, Tensor) and value.device.type == "cpu" and value.numel() <= 2**20
+            text = value.detach().contiguous().view(torch.uint8).numpy().tobytes() if small and value.ndim else None
+            found.append(
+                (node.target, str(getattr(value, "dtype", "")), text or (value.item() if small else id(value)))
+            )
+    return tuple(found)
+
+
+class _Program:
     """A graph that is compiled at its first call, and runs as it is where that fails."""
 
     def __init__(self, graph):
-        self._graph, self._compiled = graph, torch.compile(graph)
+        # Static shapes: other shapes are another recording, so nothing is ever compiled anew behind one's back.
+        self.graph, self._compiled = graph, torch.compile(graph, dynamic=False)
+        self.seconds = 0.0  # what compiling took
+        self._fresh = True
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it runs compiled, as far as is known."""
+        return self._compiled is not None
 
     def __call__(self, *inputs):
-        if self._compiled is not None:
-            try:
-                return self._compiled(*inputs)
-            except Exception as problem:
-                self._compiled = None
-                reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-                warnings.warn(f"torch.compile failed ({reason}): the residuals run uncompiled.", stacklevel=4)
-        return self._graph(*inputs)
+        detached = [t.detach() if t.requires_grad else t for t in inputs] if not torch.is_grad_enabled() else inputs
+        if self._compiled is None:
+            return self.graph(*detached)
+        if not self._fresh:
+            return self._compiled(*detached)
+        self._fresh, start = False, time.perf_counter()
+        try:
+            result = self._compiled(*detached)
+        except Exception as problem:
+            self._compiled = None
+            warnings.warn(f"torch.compile failed ({_first_line(problem)}): the residuals run uncompiled.", stacklevel=4)
+            return self.graph(*detached)
+        self.seconds = time.perf_counter() - start
+        LOG.info("compiled %d operations in %.0f s", len(self.graph.graph.nodes), self.seconds)
+        return result
 
 
-def _signature(tensors: Mapping) -> tuple:
-    return tuple((name, tuple(t.shape), t.dtype, t.device) for name, t in tensors.items())
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+# -- whether it pays ---------------------------------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Decides when compiling pays: once the steps so far would have saved what compiling costs.
+
+    Like renting or buying: whatever the number of steps turns out to be, the time spent is at most about twice that of
+    the better choice.
+
+    Attributes:
+        steps: taken so far.
+        step: seconds of a step, the median of those so far.
+    """
+
+    cost = 20.0
+    """Seconds that compiling takes; the last measured one once there is one."""
+
+    share = 0.4
+    """What compiling saves of a step: the eager step takes 1.6 to 1.8 times as long (`benchmarks/derivatives.py`)."""
+
+    def __init__(self):
+        self.steps, self.step = 0, 0.0
+        self._last: float | None = None
+        self._recent: list[float] = []
+
+    def tick(self) -> None:
+        """A step begins."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self._recent = [*self._recent[-20:], now - self._last]
+            self.step = sorted(self._recent)[len(self._recent) // 2]
+        self.steps, self._last = self.steps + 1, now
+
+    @property
+    def pays_after(self) -> int:
+        """The number of steps after which compiling pays."""
+        return max(20, round(self.cost / max(self.share * self.step, 1e-6)))
+
+    @property
+    def pays(self) -> bool:
+        return self.steps > 20 and self.steps >= self.pays_after
