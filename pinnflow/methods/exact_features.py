@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Outcome, Task, Term, meets, register_method, worth_it
+from pinnflow.methods.kinks import data_kinks
 from pinnflow.methods.least_squares import LARGEST, PERFECT, SMALL, Candidate, Fit, Search, nominal_seconds
 from pinnflow.methods.rows import (
     Function,
@@ -41,12 +42,16 @@ from pinnflow.trial.profiles import Families, NoProfiles, find_families
 
 PILOTS = {1: 2, 2: 64, 3: 300, 4: 900}
 MOST_COLUMNS = 4
+MOST_FIELDS = 6
 GROWTH = 1.6
 AT_ONCE = 2  # families that grow side by side; the second is what the first is compared with
 UNRESOLVED = 0.05  # a residual above this says nothing about how it will fall
 STRETCH = 8.0  # ratio of wave numbers that the pilots try along each axis
 # Profiles join at breaks where no condition says otherwise; so weakly that data with a jump keep it.
-JOIN = 1e-4
+JOIN = 1e-5
+# An error estimate is at least this share of the residual of the conditions: at a corner that is large where the error
+# of the solution is not.
+SMALLEST = 0.05
 
 PROFILES = "travelling-profile"
 # Family: (the axes solved for, period of the lattice in lengths of the box).
@@ -78,6 +83,8 @@ def exact_space(task: Task) -> ExactSpace:
         raise NotApplicable("the problem is not linear")
     if task.dimension > MOST_COLUMNS:
         raise NotApplicable(f"a lattice in {task.dimension} coordinates has too many wave numbers")
+    if len(task.problem.fields) > MOST_FIELDS:
+        raise NotApplicable(f"{len(task.problem.fields)} fields are too many for the determinant of the equations")
     if not np.isfinite(np.array(task.bounds)).all():
         raise NotApplicable("an axis is unbounded")
     try:
@@ -92,7 +99,8 @@ def exact_space(task: Task) -> ExactSpace:
     profiles = None
     if not any(task.periodic):
         with suppress(NoProfiles):
-            profiles = find_families(relation, task.time_column)
+            kinks = [task.frame.scale(torch.as_tensor(point)).numpy() for point in data_kinks(task)]
+            profiles = find_families(relation, task.time_column, kinks)
     if particular is not None and any(task.periodic):
         _refuse_aperiodic(task, particular)
     space = ExactSpace(relation, particular, profiles)
@@ -372,4 +380,4 @@ def estimate_error(task: Task, points: Tensor, ranked: list[Fit]) -> float:
         return ranked[0].score
     best, other = ranked[0], ranked[1]
     share = best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)
-    return max(max(distance(task, points, best.trial.function, other.trial.function)) * share, 0.3 * best.score)
+    return max(max(distance(task, points, best.trial.function, other.trial.function)) * share, SMALLEST * best.score)

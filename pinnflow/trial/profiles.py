@@ -10,6 +10,7 @@ Source: Courant & Hilbert, Methods of Mathematical Physics II (1962), ch. V; d'A
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,12 +142,13 @@ class Families:
         ]
 
 
-def find_families(relation: Relation, time: int | None) -> Families:
+def find_families(relation: Relation, time: int | None, kinks: Sequence[np.ndarray] = ()) -> Families:
     """The profiles of an equation in two columns.
 
     Args:
         relation: the characteristic relation on the scaled box.
         time: the time column, from whose low end corners send their breaks forward; without one all corners do.
+        kinks: points `[2]` of the scaled box's boundary where data break, and send breaks as corners do.
 
     Raises:
         NoProfiles: another number of columns, terms of different order, directions that are complex or coincide.
@@ -180,14 +182,14 @@ def find_families(relation: Relation, time: int | None) -> Families:
     v = v * np.exp(-1j * np.angle(v[np.arange(m), np.abs(v).argmax(axis=1)]))[:, None]  # real up to a factor
     if np.abs(v.imag).max() > 1e-9:
         raise NoProfiles("an amplitude is complex")
-    return Families(n, v.real, trace_breaks(n, time))
+    return Families(n, v.real, trace_breaks(n, time, kinks))
 
 
-def trace_breaks(directions: np.ndarray, time: int | None) -> tuple[np.ndarray, ...]:
+def trace_breaks(directions: np.ndarray, time: int | None, kinks: Sequence[np.ndarray] = ()) -> tuple[np.ndarray, ...]:
     """Per direction the values of n . x at which a profile may break, the ends -1 and 1 included."""
     breaks: list[list[float]] = [[-1.0, 1.0] for _ in directions]
     corners = [np.array([a, b]) for a in (-1.0, 1.0) for b in (-1.0, 1.0)]
-    waiting = [c for c in corners if time is None or c[time] == -1.0]
+    waiting = [*(c for c in corners if time is None or c[time] == -1.0), *kinks]
     while waiting and sum(map(len, breaks)) < MOST_BREAKS:
         corner = waiting.pop(0)
         for n, known in zip(directions, breaks, strict=True):

@@ -10,6 +10,8 @@ from pinnflow import Problem, coordinates, field, laplacian
 from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Task
 from pinnflow.methods.exact_features import PROFILES, ExactSearch, applies
+from pinnflow.methods.kinks import data_kinks
+from pinnflow.methods.least_squares import Candidate
 
 t, x, y, z = coordinates("t x y z")
 u, w, r = field("u", t, x), field("w", x, y), field("r", t, x, y)
@@ -151,6 +153,42 @@ def test_a_jump_is_carried_by_profiles():
     assert np.linalg.norm(found - expected) < 1e-11 * np.linalg.norm(expected)
 
 
+def test_a_plucked_string_keeps_its_kinks():
+    """The kink of the data is found, and travels along both characteristics: straight pieces are exact."""
+    shape = sympy.Min(x / Rational(3, 10), (1 - x) / Rational(7, 10))
+    problem = Problem(
+        [Eq(u.diff(t, 2), u.diff(x, 2))],
+        {t: (0, 3), x: (0, 1)},
+        [Eq(u.subs(t, 0), shape), Eq(u.diff(t).subs(t, 0), 0), Eq(u.subs(x, 0), 0), Eq(u.subs(x, 1), 0)],
+    )
+    solution = problem.fit(method="exact features")
+
+    def odd(s):
+        s = (s + 1) % 2 - 1
+        return np.sign(s) * np.minimum(np.abs(s) / 0.3, (1 - np.abs(s)) / 0.7)
+
+    times, places = np.random.default_rng(0).uniform([[0], [0]], [[3], [1]], (2, 2000))
+    expected = (odd(places - times) + odd(places + times)) / 2
+    assert np.abs(solution(t=times, x=places) - expected).max() < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("data", "places"),
+    [
+        (sympy.Abs(x - Rational(1, 4)), [0.25]),
+        (sympy.Heaviside(x**2 - Rational(1, 2)) + x, [0.5**0.5]),
+        (sympy.Piecewise((x, x < Rational(1, 3)), (1, x < Rational(2, 3)), (0, True)), [1 / 3, 2 / 3]),
+        (sympy.Max(sin(7 * x), 0), [np.pi / 7, 2 * np.pi / 7, 0.0]),
+        (exp(x), []),
+    ],
+)
+def test_kinks_of_data_are_found(data, places):
+    problem = Problem([Eq(u.diff(t, 2), u.diff(x, 2))], STRIP, [Eq(u.subs(t, 0), data), Eq(u.diff(t).subs(t, 0), 0)])
+    found = data_kinks(Task(problem))
+    assert all(point[0] == 0 for point in found)
+    assert np.allclose(sorted(point[1] for point in found), sorted(places), atol=1e-12)
+
+
 def test_free_ends_join_profiles_where_no_condition_does():
     """With u_x = 0 at both ends no condition sees the constants of the reflected profiles."""
     exact = cos(pi * x) * cos(3 * pi * t) + cos(4 * pi * x) * cos(12 * pi * t) / 4
@@ -166,7 +204,7 @@ def test_free_ends_join_profiles_where_no_condition_does():
         exact=exact,
     )
     search = ExactSearch(Task(problem))
-    fitted = search.fit(pinnflow.methods.exact_features.Candidate(PROFILES, (1.0, 1.0), 500))
+    fitted = search.fit(Candidate(PROFILES, (1.0, 1.0), 500))
     grid = np.random.default_rng(0).uniform(0, 1, (500, 2))
     expected = sympy.lambdify((t, x), exact)(*grid.T)
     assert np.abs(fitted.trial.derivatives(grid, [(0, (0, 0))])[0] - expected).max() < 1e-9
