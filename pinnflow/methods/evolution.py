@@ -19,17 +19,20 @@ from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_i
 from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, measure, row_terms
 from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, tensor_grid
+from pinnflow.methods.sheets import Sheet, SparseSystem
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.evolution import EvolutionTrial
 from pinnflow.trial.features import Basis, Product, Spline, product_indices
 
 DEGREE = 9
+SHEET_DEGREE = 5
 GROWTH = {1: 1.5, 2: 2.0, 3: 2.0}  # of the number of features from round to round, by space dimension
 SHAPE_TAIL = 1e-4
 PERFECT = 1e-11
 TIGHTEST = 1e-12  # tolerance in time
 SHARE_POWER = 0.8
-LARGEST_STATE = 1600
+LARGEST_STATE = 1600  # weights in a dense system
+LARGEST_SHEET = 9000  # weights in a sparse one
 SMALL_STATE = 1000  # below, one thread is faster than two
 
 
@@ -85,6 +88,8 @@ class Evolution:
     def families(self) -> list[str]:
         if len(self.space) == 1:
             return ["waves", "splines"] if self.task.periodic[self.space[0]] else ["splines"]
+        if len(self.space) == 2 and all(f.args == self.task.problem.fields[0].args for f in self.task.problem.fields):
+            return ["products", "sheets"]
         return ["products"]
 
     def basis(self, family: str, size: int) -> tuple[Basis, Grid, int]:
@@ -141,7 +146,7 @@ class Evolution:
         periodic = self.task.periodic[axis]
         pieces = max(size - (0 if periodic else DEGREE), DEGREE + 2 if periodic else 4)
         last = self.rounds[-1].trial if self.rounds else None
-        knots = np.linspace(-1, 1, pieces + 1) if last is None else self._place(last, pieces)
+        knots = even_share(None if last is None else self._monitor(last, axis), pieces)
         spline = Spline(DEGREE, knots, periodic)
         axes = ["chebyshev"] * self.task.dimension
         axes[axis] = spline
@@ -152,28 +157,30 @@ class Evolution:
         nodes[axis] = composite_gauss(knots, per_piece)
         return Product(tuple(axes), torch.as_tensor(full)), tensor_grid(self.task, nodes), 1
 
-    def _place(self, trial: EvolutionTrial, pieces: int) -> np.ndarray:
-        """Knots that share out the monitor of the last solution evenly."""
-        task, axis = self.task, self.space[0]
-        grid = np.linspace(-1, 1, 2001)
-        low, high = task.bounds[axis]
+    def _monitor(self, trial: EvolutionTrial, axis: int) -> np.ndarray:
+        """`[2001]` or `[201]`: how much the solution varies along an axis, the largest over time and the other axis."""
+        task = self.task
+        others = [i for i in self.space if i != axis]
+        along = np.linspace(-1, 1, 201 if others else 2001)
         start, end = task.bounds[task.time_column]
-        points = torch.zeros(len(grid), task.dimension, dtype=torch.float64)
-        points[:, axis] = torch.as_tensor(low + (high - low) * (grid + 1) / 2)
+        places = [np.zeros(1)] * task.dimension
+        places[axis] = along
+        for i in others:
+            places[i] = np.linspace(-1, 1, 41)
+        grid = torch.as_tensor(np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, task.dimension))
+        points = grid * task.frame.half + task.frame.center
         orders = [tuple(k if i == axis else 0 for i in range(task.dimension)) for k in range(3)]
-        half = (high - low) / 2
-        monitor = np.zeros_like(grid)
+        half = float(task.frame.half[axis])
+        monitor = np.zeros(len(along))
         for f in range(len(task.problem.fields)):
-            value, first, second = trial.snapshots(points, f, orders, np.linspace(start, end, 41))
+            value, first, second = trial.snapshots(points, f, orders, np.linspace(start, end, 11 if others else 41))
             size = np.ptp(value, axis=1, keepdims=True)
             size = np.maximum(size, 1e-9 * max(size.max(), 1e-300))
             local = np.abs(first) * half / size + np.sqrt(np.abs(second) * half**2 / size)
-            monitor = np.maximum(monitor, local.max(axis=0))
-        if not monitor.any():
-            return np.linspace(-1, 1, pieces + 1)
-        density = 0.25 + 0.75 * monitor / monitor.mean()
-        share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-        return np.interp(np.linspace(0, 1, pieces + 1), share / share[-1], grid)
+            shape = [len(local), *(len(p) for p in places)]
+            local = np.moveaxis(local.reshape(shape), axis + 1, 0).reshape(len(along), -1)
+            monitor = np.maximum(monitor, local.max(axis=1))
+        return monitor
 
     # -- rounds --------------------------------------------------------------------------------------------------
 
@@ -184,16 +191,13 @@ class Evolution:
         self.attempts += 1
         # A basis that is too small for the equation may oscillate or grow without end; it must not take all the time.
         most = int(300 * 1.5**self.attempts)
-        basis, grid, per_axis = self.basis(family, size)
-        bases = tuple(basis.restrict(task.is_missing(f)) for f in task.problem.fields)
-        bases = tuple(basis if b.size == basis.size else b for b in bases)
         start, end = task.bounds[task.time_column]
 
         def tell(t):
-            task.report("integrate", unknowns=basis.size * self.states, fraction=(t - start) / (end - start))
+            task.report("integrate", unknowns=size * self.states, fraction=(t - start) / (end - start))
 
-        with one_thread(basis.size * self.states < SMALL_STATE):
-            system = Semidiscrete(task, self.form, bases, grid, end_points(task, per_axis))
+        with one_thread(size * self.states < SMALL_STATE or family == "sheets"):
+            system = self.system(family, size)
             trial, path = system.solve(tolerance, task.clock.over, tell, most)
         if trial is None or path.reached < end - 1e-12 * (end - start):
             self.troubles.append(path.trouble)
@@ -201,26 +205,51 @@ class Evolution:
         result = measure(task, self.checks, trial.function)
         finished = Round(
             family,
-            basis.size,
+            system.bases[0].size,
             tolerance,
             trial,
             result,
             result.score(),
             task.clock.elapsed - begin,
-            nominal_seconds(path.statistics, system.size, len(grid.weights)),
+            system.nominal_seconds(path.statistics),
             len(path.times) - 1,
         )
         self.rounds.append(finished)
         task.keep(self.outcome("interrupted"))
         task.record(
             "round",
-            unknowns=basis.size * self.states,
+            unknowns=system.size,
             score=finished.score,
             steps=finished.steps,
             estimate=self.estimate(),
-            message=f"{basis.size} {family} in space, {finished.steps} steps in time",
+            message=f"{system.bases[0].size} {family} in space, {finished.steps} steps in time",
         )
         return finished
+
+    def system(self, family: str, size: int) -> Semidiscrete:
+        """The equations on a basis of about `size` functions per field."""
+        task = self.task
+        if family == "sheets":
+            return SparseSystem(task, self.form, self.sheet(size))
+        basis, grid, per_axis = self.basis(family, size)
+        bases = tuple(basis.restrict(task.is_missing(f)) for f in task.problem.fields)
+        bases = tuple(basis if b.size == basis.size else b for b in bases)
+        return Semidiscrete(task, self.form, bases, grid, end_points(task, per_axis))
+
+    def sheet(self, size: int) -> Sheet:
+        """Splines along both axes, their numbers shared out by how much the last solution varies along each."""
+        task = self.task
+        last = next((r.trial for r in reversed(self.rounds) if r.score < 0.5), None)
+        monitors = [None, None] if last is None else [self._monitor(last, axis) for axis in self.space]
+        variation = [1.0 if m is None else float(np.mean(m)) for m in monitors]
+        share = np.clip(np.sqrt(variation[0] / max(variation[1], 1e-300)), 0.2, 5.0)
+        axes: list[Spline | None] = [None] * task.dimension
+        for column, monitor, factor in zip(self.space, monitors, (share, 1 / share), strict=True):
+            periodic = task.periodic[column]
+            count = max(round(size**0.5 * factor), 2 * SHEET_DEGREE + 2)
+            pieces = count if periodic else count - SHEET_DEGREE
+            axes[column] = Spline(SHEET_DEGREE, even_share(monitor, pieces), periodic)
+        return Sheet(tuple(axes))
 
     def best(self) -> Round:
         return min(self.rounds, key=lambda r: r.score)
@@ -242,7 +271,12 @@ class Evolution:
 
     def run(self) -> Outcome:
         task = self.task
-        sizes = {"waves": 33, "splines": 24, "products": {0: 1, 1: 33, 2: 80, 3: 120}.get(len(self.space), 200)}
+        sizes = {
+            "waves": 33,
+            "splines": 24,
+            "sheets": 200,
+            "products": {0: 1, 1: 33, 2: 80, 3: 120}.get(len(self.space), 200),
+        }
         families = self.families()
         tolerance, stalled, stop = 1e-4, 0, ""
         while not stop:
@@ -271,17 +305,23 @@ class Evolution:
                 stop = f"the time integration failed: {self.troubles[-1]}"
             if not stop and all(self._too_long(f) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
-            if not stop and self.rounds and not worth_it(estimate, self.dearer() * self.rounds[-1].nominal, task.tolerance):
+            if (
+                not stop
+                and self.rounds
+                and not worth_it(estimate, self.dearer() * self.rounds[-1].nominal, task.tolerance)
+            ):
                 stop = (
                     f"the next round would take about {self.dearer() * self.rounds[-1].nominal:.0f} s; "
                     "ask for a `tolerance` to go on"
                 )
-            if not stop and all(sizes[f] * self.states > LARGEST_STATE for f in families):
-                last = max((r.size for r in self.rounds), default=0) * self.states
-                if last * 1.3 > LARGEST_STATE:
-                    stop = f"the largest dense system ({LARGEST_STATE} weights) was reached"
-                else:
-                    sizes = dict.fromkeys(families, LARGEST_STATE // self.states)
+            for f in families:
+                largest = LARGEST_SHEET if f == "sheets" else LARGEST_STATE
+                done = max((r.size for r in self.rounds if r.family == f), default=0) * self.states
+                if done * 1.3 > largest:
+                    families = [g for g in families if g != f]
+                sizes[f] = min(sizes[f], largest // self.states) if self.space else 1
+            if not stop and not families:
+                stop = "the largest system was reached"
             if not stop and not self.space and self.rounds and tolerance <= TIGHTEST:
                 stop = "the tightest tolerance in time was reached; only a shorter time interval has a smaller error"
             tolerance = self.next_tolerance(tolerance)
@@ -322,12 +362,13 @@ class Evolution:
         return self.task.clock.elapsed + self.dearer() * mine[-1].seconds > self.task.clock.limit
 
 
-def nominal_seconds(counts: dict, size: int, places: int) -> float:
-    """Time of an integration on two cores, from its counts of operations; within a factor of 2."""
-    factorise = 6 * size**3 / 8e9  # one real and two complex LU decompositions
-    jacobian = 2 * places * size**2 / 8e9 + 1e-3
-    iterate = 1e-3 + 10 * size**2 / 2e9 + 20 * places * size / 2e9
-    return counts["factorisations"] * factorise + counts["jacobians"] * jacobian + counts["iterations"] * iterate
+def even_share(monitor: np.ndarray | None, pieces: int) -> np.ndarray:
+    """`[pieces + 1]` knots on [-1, 1] that share out a monitor, and a quarter of the axis, evenly."""
+    if monitor is None or not monitor.any():
+        return np.linspace(-1, 1, pieces + 1)
+    density = 0.25 + 0.75 * monitor / monitor.mean()
+    share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return np.interp(np.linspace(0, 1, pieces + 1), share / share[-1], np.linspace(-1, 1, len(monitor)))
 
 
 def composite_gauss(knots: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:

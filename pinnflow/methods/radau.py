@@ -14,6 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.linalg
+from scipy import sparse
+from scipy.sparse.linalg import splu
 from scipy.special import roots_jacobi
 
 from pinnflow.trial.evolution import lagrange_table
@@ -120,7 +122,7 @@ def integrate(
     blocks = blocks or [slice(0, n)]
     sizes = np.array([np.linalg.norm(y[b]) for b in blocks])
     floor = max(sizes.max(), _size_to_come(f, span, y)) * 1e-3
-    apply_mass = (lambda v: v) if identity else (lambda v: v @ m.T)
+    apply_mass = (lambda v: v) if identity else (lambda v: (m @ v.T).T)
     newton_limit = max(10 * np.finfo(float).eps / tolerance, min(0.03, tolerance**0.5))
 
     def norm(v):
@@ -253,6 +255,8 @@ def _size_to_come(f, span, start):
 
 
 def _factor(matrix, real):
+    if sparse.issparse(matrix):
+        return splu((matrix.real.copy() if real else matrix).tocsc()), real
     if real:
         matrix = matrix.real
     return scipy.linalg.lu_factor(matrix, overwrite_a=True, check_finite=False), real
@@ -260,6 +264,10 @@ def _factor(matrix, real):
 
 def _solve(factor, right):
     lu, real = factor
+    if hasattr(lu, "solve"):
+        if real and np.iscomplexobj(right):
+            return lu.solve(right.real.copy()) + 1j * lu.solve(right.imag.copy())
+        return lu.solve(right)
     if real and np.iscomplexobj(right):
         both = scipy.linalg.lu_solve(lu, np.column_stack([right.real, right.imag]), check_finite=False)
         return both[:, 0] + 1j * both[:, 1]

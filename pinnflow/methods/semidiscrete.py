@@ -142,10 +142,12 @@ class Semidiscrete:
         self._data_functions = [self._lower_data(part) for part, _ in data]
 
     def _lower_data(self, part):
-        """g of a part and its time derivatives 0..2 as functions of the columns: R w = g."""
+        """g of a part and its time derivatives up to the highest order as functions of the columns: R w = g."""
         g = -part.expression.subs({a.symbol: 0 for a in part.atoms})
         time = self.task.problem.time
-        return lower([sympy.diff(g, time, k) for k in range(4)], self.columns), bool(g.free_symbols & {time})
+        return lower([sympy.diff(g, time, k) for k in range(max(self.form.orders) + 1)], self.columns), bool(
+            g.free_symbols & {time}
+        )
 
     def boundary_data(self, t: float, order: int) -> np.ndarray:
         """d^order g / dt^order, scaled as the rows, `[rows]`."""
@@ -378,9 +380,21 @@ class Semidiscrete:
             )
         if len(path.states) == 0:
             return None, path
-        weights = tuple(path.states[:, :, self.find[f, 0].span] @ self.back[f].T for f in range(len(self.bases)))
+        weights = tuple(self.to_features(f, path.states[:, :, self.find[f, 0].span]) for f in range(len(self.bases)))
         nodes = np.append(0.0, radau.tableau(path.states.shape[1] - 1).nodes)
         return EvolutionTrial(self.task.frame, self.time, self.bases, path.times, nodes, weights), path
+
+    def nominal_seconds(self, counts: dict) -> float:
+        """Time of an integration on two cores, from its counts of operations; within a factor of 2."""
+        size, places = self.size, len(self.grid.weights)
+        factorise = 6 * size**3 / 8e9  # one real and two complex LU decompositions
+        jacobian = 2 * places * size**2 / 8e9 + 1e-3
+        iterate = 1e-3 + 10 * size**2 / 2e9 + 20 * places * size / 2e9
+        return counts["factorisations"] * factorise + counts["jacobians"] * jacobian + counts["iterations"] * iterate
+
+    def to_features(self, f: int, weights: np.ndarray) -> np.ndarray:
+        """`[..., N]`: from the orthonormal functions back to the features."""
+        return weights @ self.back[f].T
 
     def is_autonomous_linear(self) -> bool:
         """F is affine in the state with a Jacobian that does not change."""
