@@ -233,7 +233,7 @@ class Compiled:
 
     def _moved_to(self, tensor, dtype, device):
         """`tensor` in another dtype or place; made once, and again when somebody wrote into it."""
-        if tensor.dtype == dtype and tensor.device == device or tensor.requires_grad:
+        if (tensor.dtype == dtype and tensor.device == device) or tensor.requires_grad:
             return tensor
         key = id(tensor), dtype, device
         kept = self._moved.get(key)
