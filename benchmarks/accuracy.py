@@ -3,6 +3,7 @@
 Run from the checkout:
 
     python -m benchmarks.accuracy --rows 1,2,6 --seeds 0,1,2 --json accuracy.json
+    python -m benchmarks.accuracy --peers    # beside DeepXDE and scimba, see peers.py; needs the extra `bench`
 
 The error is the relative L2 error over all compared fields together on 5,000 fresh points in the domain.
 Errors and estimates below 1e-11 count as 1e-11 in the ratio. The time is from the `Problem` object to the solution.
@@ -98,7 +99,13 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(map(str, sorted(ROWS))), help="numbers, separated by commas")
     parser.add_argument("--seeds", default="0", help="numbers, separated by commas")
     parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--peers", action="store_true", help="rows 1, 6 and 11 beside other toolkits (extra `bench`)")
     arguments = parser.parse_args()
+    if arguments.peers:
+        from benchmarks import peers  # which reads this module
+
+        print(peers.table(peers.compare(60, [int(seed) for seed in arguments.seeds.split(",")], arguments.json)))
+        return
 
     chosen = [int(number) for number in arguments.rows.split(",")]
     if missing := sorted(set(chosen) - set(ROWS)):
