@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pinnflow.declare.check import raise_if_ill_posed
@@ -16,14 +17,13 @@ from pinnflow.errors import NotApplicable, NotSolved, UnusableDevice
 from pinnflow.methods import (  # noqa: F401  (they register themselves)
     evolution,
     exact_features,
-    first_order,
     inverse,
     least_squares,
     newton,
 )
 from pinnflow.methods.base import Clock, Outcome, Task, find_method, meets
 from pinnflow.methods.choose import Choice, choose
-from pinnflow.methods.rows import as_function, distance, floating_fields, row_terms
+from pinnflow.methods.rows import as_function, distance, floating_fields, widest_equation
 from pinnflow.solution.error import fresh_residuals
 from pinnflow.solution.progress import make_progress
 from pinnflow.solution.solution import SOLVED, Estimate, Solution
@@ -53,11 +53,11 @@ def fit(
             problem,
             tolerance=check_positive("tolerance", tolerance),
             clock=Clock(check_positive("time_limit", time_limit)),
-            seed=int(seed),
+            seed=check_whole("seed", seed, 0),
             device=pick_device(device),
             dtype=dtype or torch.float64,
             network=network,
-            points=points,
+            points=None if points is None else check_whole("points", points, 1),
             report=report,
             callbacks=tuple(callbacks),
         )
@@ -70,7 +70,7 @@ def fit(
         earlier = load_checkpoint(problem, checkpoint) if resume else None
         if (
             earlier is not None
-            and (tolerance is None or earlier.error_estimate <= tolerance)
+            and (earlier.success if tolerance is None else earlier.error_estimate <= tolerance)
             and earlier.settings["final"]
         ):
             return earlier
@@ -121,19 +121,24 @@ def run(task: Task, choice: Choice) -> Outcome:
             outcome = task.latest or Outcome(None, float("inf"), float("inf"), "", name)
             outcome.stop, interrupted = "interrupted; this is the best so far", True
         best = outcome if best is None else better(task, best, outcome)
-        if interrupted or last or good_enough(task, choice, best):
+        if interrupted or last or good_enough(task, choice, best) or task.clock.elapsed >= limit:
             break
     task.clock.limit = limit
     if best is None:
-        raise NotApplicable(". ".join(refusals) + f'. Write method="auto", which would take {choose(task).methods[0]!r}.')
+        raise NotApplicable(
+            ". ".join(refusals) + f'. Write method="auto", which would take {choose(task).methods[0]!r}.'
+        )
     return best
+
+
+ROUGH = 0.1  # relative residual that solutions which converge in rounds may have
 
 
 def good_enough(task: Task, choice: Choice, outcome: Outcome) -> bool:
     """Whether no further method is tried."""
     if task.tolerance is not None and choice.good_enough < SOLVED:
         return outcome.score < SOLVED and meets(outcome.error_estimate, task.tolerance)
-    return outcome.score < SOLVED and outcome.error_estimate <= choice.good_enough
+    return outcome.score < (ROUGH if outcome.converging else SOLVED) and outcome.error_estimate <= choice.good_enough
 
 
 def better(task: Task, one: Outcome, other: Outcome) -> Outcome:
@@ -146,7 +151,7 @@ def better(task: Task, one: Outcome, other: Outcome) -> Outcome:
         found.stop = f"{found.stop}. {one.method}: {one.stop}" if one.trial is None and one.stop else found.stop
         return found
     best, rival = sorted((one, other), key=lambda outcome: outcome.error_estimate)
-    points = task.draw(row_terms(task)[0], 2000, task.rng(101))
+    points = task.draw(widest_equation(task.terms), 2000, task.rng(101))
     gap = max(distance(task, points, as_function(best.trial), as_function(rival.trial)))
     admitted = gap - 10 * rival.error_estimate
     if math.isfinite(admitted):
@@ -158,8 +163,10 @@ def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> 
     """The solution with its residuals on fresh points; a large residual overrules a small estimate."""
     checks, score = fresh_residuals(task, outcome)
     estimate, stop = outcome.error_estimate, outcome.stop
-    solved = score < SOLVED and estimate < SOLVED
-    if score >= SOLVED:
+    # Residuals of rough solutions are larger than their errors; rounds that approach each other are evidence as well.
+    violated = score >= (ROUGH if outcome.converging else SOLVED)
+    solved = not violated and estimate < SOLVED
+    if violated:
         estimate = max(estimate, min(score, 1.0))
         stop = f"NOT SOLVED: the equations are violated by {score:.0%} of their terms on fresh points. {stop}"
     floating = [task.problem.fields[f].func.__name__ for f in sorted(floating_fields(task))]
@@ -202,6 +209,13 @@ def check_positive(name: str, value):
     if value is not None and not value > 0:
         raise ValueError(f"`{name}` is {value!r}; it must be a positive number")
     return value
+
+
+def check_whole(name: str, value, least: int) -> int:
+    """`value` if it is a whole number of at least `least`."""
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"`{name}` is {value!r}; it must be a whole number of at least {least}")
+    return int(value)
 
 
 def pick_device(device) -> torch.device:

@@ -110,6 +110,7 @@ class Outcome:
     method: str
     remarks: list[str] = field(default_factory=list)
     unknowns: dict = field(default_factory=dict)
+    converging: bool = False  # the last rounds approached each other
 
 
 @dataclass

@@ -17,7 +17,7 @@ import torch
 from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_it
 from pinnflow.methods.form import semidiscrete_form
-from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, measure, row_terms
+from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, measure, row_terms, widest_equation
 from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, tensor_grid
 from pinnflow.methods.sheets import Sheet, SparseSystem
 from pinnflow.methods.threads import one_thread
@@ -26,6 +26,7 @@ from pinnflow.trial.features import Basis, Product, Spline, product_indices
 
 DEGREE = 9
 SHEET_DEGREE = 5
+RESOLVED = 0.1  # a score below this says which family does better
 GROWTH = {1: 1.5, 2: 2.0, 3: 2.0}  # of the number of features from round to round, by space dimension
 SHAPE_TAIL = 1e-4
 PERFECT = 1e-11
@@ -78,7 +79,7 @@ class Evolution:
         self.states = sum(max(o, 1) for o in form.orders)
         rng = task.rng(5)
         self.checks = [task.draw(t, 1500 if t.block.kind == "equation" else 200, rng) for t in row_terms(task)]
-        self.fresh = task.draw(row_terms(task)[0], DISTANCE_POINTS, task.rng(4))
+        self.fresh = task.draw(widest_equation(task.terms), DISTANCE_POINTS, task.rng(4))
         self.rounds: list[Round] = []
         self.troubles: list[str] = []
         self.attempts = 0
@@ -282,14 +283,15 @@ class Evolution:
         while not stop:
             before = self.best().score if self.rounds else np.inf
             for family in families:
-                if self._too_long(family):
+                sizes[family] = self._fitting(family, sizes[family])
+                if not sizes[family] or (len(self.space) < 2 and self._too_long(family)):
                     continue
                 done = self.integrate(family, sizes[family], tolerance)
                 sizes[family] = int(sizes[family] * GROWTH.get(len(self.space), 2.0)) if self.space else 1
                 if done is None and task.clock.over():
                     break
             if self.rounds:
-                if len(self.rounds) >= 4 and len(families) > 1:
+                if len(self.rounds) >= 4 and self.best().score < RESOLVED:
                     families = [self.best().family]
                 now = self.best().score
                 # A layer that is not found yet looks like a stall; only a resolved solution can stall.
@@ -303,17 +305,13 @@ class Evolution:
                     stop = "three larger bases did not halve the residual: the data are not smooth enough for more"
             elif len(self.troubles) >= 8 or sum("blow up" in trouble for trouble in self.troubles) >= 3:
                 stop = f"the time integration failed: {self.troubles[-1]}"
-            if not stop and all(self._too_long(f) for f in families):
+            if not stop and all(self._next_is_too_long(f, sizes[f]) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
-            if (
-                not stop
-                and self.rounds
-                and not worth_it(estimate, self.dearer() * self.rounds[-1].nominal, task.tolerance)
-            ):
-                stop = (
-                    f"the next round would take about {self.dearer() * self.rounds[-1].nominal:.0f} s; "
-                    "ask for a `tolerance` to go on"
-                )
+            if not stop and self.rounds:
+                last = self.rounds[-1]
+                seconds = self.dearer(last.family) * last.nominal
+                if not worth_it(estimate, seconds, task.tolerance):
+                    stop = f"the next round would take about {seconds:.0f} s; ask for a `tolerance` to go on"
             for f in families:
                 largest = LARGEST_SHEET if f == "sheets" else LARGEST_STATE
                 done = max((r.size for r in self.rounds if r.family == f), default=0) * self.states
@@ -342,6 +340,8 @@ class Evolution:
         if not self.rounds:
             return Outcome(None, float("inf"), float("inf"), stop, "evolution")
         best = self.best()
+        estimates = [h["estimate"] for h in self.task.history if h["stage"] == "round"][-2:]
+        converging = len(self.rounds) >= 3 and len(estimates) == 2 and estimates[1] < 0.6 * estimates[0] < 0.1
         return Outcome(
             best.trial,
             self.estimate(),
@@ -349,17 +349,32 @@ class Evolution:
             stop,
             "evolution",
             [f"{best.size} {best.family} in space, {best.steps} steps in time, relative residual {best.score:.1e}"],
+            converging=converging,
         )
 
-    def dearer(self) -> float:
-        """How many times longer the next round takes: its matrices grow with the cube."""
-        return 3.0 if len(self.space) < 2 else 8.0
+    def dearer(self, family: str) -> float:
+        """How many times longer a round of twice (along one axis, 1.5 times) the size takes."""
+        return 3.0 if len(self.space) < 2 else 4.0 if family == "sheets" else 8.0
 
     def _too_long(self, family):
         mine = [r for r in self.rounds if r.family == family]
         if not mine:
             return self.task.clock.over()
-        return self.task.clock.elapsed + self.dearer() * mine[-1].seconds > self.task.clock.limit
+        return self.task.clock.elapsed + self.dearer(family) * mine[-1].seconds > self.task.clock.limit
+
+    def _next_is_too_long(self, family, size):
+        return self._too_long(family) if len(self.space) < 2 else not self._fitting(family, size)
+
+    def _fitting(self, family: str, size: int) -> int:
+        """The next size, less if only less fits the time; at least 1.25 times the last or it is not worth it."""
+        mine = [r for r in self.rounds if r.family == family]
+        if not mine or len(self.space) < 2:
+            return size
+        last = mine[-1]
+        share = 0.8 * self.task.clock.left / max(last.seconds, 1e-3)
+        power = np.log2(self.dearer(family))
+        fits = int(last.size * max(share, 1e-3) ** (1 / power))
+        return size if fits >= size else fits if fits >= 1.25 * last.size else 0
 
 
 def even_share(monitor: np.ndarray | None, pieces: int) -> np.ndarray:

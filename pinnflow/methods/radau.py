@@ -20,6 +20,8 @@ from scipy.special import roots_jacobi
 
 from pinnflow.trial.evolution import lagrange_table
 
+CHEAP = 300  # unknowns; above, a factorisation is dearer than the steps it saves
+
 
 @dataclass(frozen=True)
 class Tableau:
@@ -240,7 +242,7 @@ def integrate(
             factors = None
         else:
             jac_fresh = constant_jacobian
-        if factor < 1.0 or factor > 1.3:  # keeping h keeps the factorisation
+        if factor < 1.0 or factor > (1.3 if n < CHEAP else 1.8):  # keeping h keeps the factorisation
             h *= factor
     return _path(times, states, t, "", counts)
 
