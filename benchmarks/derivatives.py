@@ -59,7 +59,7 @@ def network(columns: int, width: int = 64, depth: int = 4) -> nn.Sequential:
     return nn.Sequential(*hidden, nn.Linear(width, 1))
 
 
-# -- derivatives as each toolkit takes them: (values [n, 1], points [n, d], axes) -> [n, 1] -----------------------------
+# -- derivatives as each toolkit takes them: (values [n, 1], points [n, d], axes) -> [n, 1] -----------
 
 
 class Nested:

@@ -150,6 +150,8 @@ def _top_sums(inner, bell, tops) -> dict[int, Value]:
         for m in range(2, k + 1):
             if k == 2 and len(weights[0]) <= 8:  # the commonest case, without the squares in between
                 value = _weighted_squares(weights, inner[0][alive])
+            elif k == 2 and len(weights) == 1 and len(set(weights[0])) == 1:
+                value = weights[0][0] * inner[0][alive].square().sum(0, keepdim=True)
             else:
                 value = weighted(weights, _bell(inner, bell, k, m, alive))
             sums[m] = add(sums.get(m), value)

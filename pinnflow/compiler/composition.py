@@ -81,7 +81,9 @@ class _Composition(torch.autograd.Function):
             if sums is not None and j == 0:
                 total = total if w[-1] is None else _accumulate_over_directions(total, w[-1], sums)
             elif sums is not None:
-                add_sums = _add_sums_in_place if in_place else _add_sums
+                # A factor 1 leaves an argument as it is, which is not to be written into.
+                own = in_place and not any(total is g for g in gradients if g is not None)
+                add_sums = _add_sums_in_place if own else _add_sums
                 total = add_sums(total, ctx.tops, w, sums, j, ctx.widths[j - 1])
             if total is not None and j > 0:
                 total = _filled(total, shape[0])
@@ -176,17 +178,32 @@ def _add_sums_in_place(total, tops, w, sums, j, width):
     for k, start, weights in tops.parts:
         if k <= j or w[k - j] is None:
             continue
-        bent = w[k - j]
+        bent, count = w[k - j], len(weights[0])
+        uniform = len(weights) == 1 and len(set(weights[0])) == 1
+        if uniform and fresh is None and total is None and count == width:
+            fresh = bent[start : start + count] * (math.comb(k, j) * weights[0][0] * sums)
+            continue
         if fresh is None:
-            shape = (width, *torch.broadcast_shapes(bent.shape[1:], sums.shape[1:]))
-            total = None if total is None else _filled(total, width).expand(shape)
-            fresh = sums.new_zeros(shape) if total is None else total.clone()
-        for i in range(len(weights[0])):
+            fresh = _own(total, (width, *torch.broadcast_shapes(bent.shape[1:], sums.shape[1:])), sums)
+        if uniform:
+            fresh[start : start + count].addcmul_(
+                bent[start : start + count], sums, value=math.comb(k, j) * weights[0][0]
+            )
+            continue
+        for i in range(count):
             row = fresh[start + i]
             for g, some in enumerate(weights):
                 if some[i]:
                     row.addcmul_(bent[start + i], sums[g], value=math.comb(k, j) * some[i])
     return total if fresh is None else fresh
+
+
+def _own(total, shape, like):
+    """`total` in full size."""
+    if total is None:
+        return like.new_zeros(shape)
+    total = _filled(total, shape[0])
+    return total if tuple(total.shape) == tuple(shape) else total.expand(shape).clone()
 
 
 def _is_watched() -> bool:

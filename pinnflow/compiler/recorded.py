@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._device import DeviceContext
 
 LOG = logging.getLogger("pinnflow")
 
@@ -150,11 +151,9 @@ class _LossStep(torch.autograd.Function):
 
 def refuse(module: nn.Module, tensors: Iterable[Tensor], points: Iterable[Tensor] = ()) -> None:
     """Raises `Unrecordable` where a recording would not do what the call means."""
-    if (
-        torch.compiler.is_compiling()
-        or torch.is_autocast_enabled()
-        or torch.overrides._get_current_function_mode_stack()
-    ):
+    # A default device is a mode as well, of no consequence here: everything is created like an argument.
+    modes = [m for m in torch.overrides._get_current_function_mode_stack() if not isinstance(m, DeviceContext)]
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled() or modes:
         raise Unrecordable("the call is within another transformation")
     if any(
         torch._C._functorch.is_functorch_wrapped_tensor(t) or type(t) not in (Tensor, nn.Parameter) for t in tensors
