@@ -19,6 +19,7 @@ from pinnflow.methods import (  # noqa: F401  (they register themselves)
     exact_features,
     inverse,
     least_squares,
+    networks,
     newton,
 )
 from pinnflow.methods.base import Clock, Outcome, Task, find_method, meets

@@ -53,7 +53,7 @@ def choose(task: Task) -> Choice:
                     1e-9,
                 )
             return Choice(
-                ("least squares",),
+                ("least squares",) if axes < DENSE_DIMENSION else ("least squares", "network"),
                 f"linear in {_fields(problem)} with {_axes(problem)}, so one least-squares solve on features",
             )
         if evolves and space <= DENSE_DIMENSION:

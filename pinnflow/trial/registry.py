@@ -22,6 +22,7 @@ HOMES: dict[str, str] = {
     "exact": "pinnflow.trial.coupled",
     "features": "pinnflow.trial.expansion",
     "network": "pinnflow.trial.networks",
+    "sum": "pinnflow.trial.sums",
 }
 
 
