@@ -133,9 +133,17 @@ def _starts_at_rest(problem, time):
     return 1 in zeros and 0 not in zeros
 
 
-def symmetric_matrix(equation, terms, space):
-    """The matrix M of the second derivatives in space, sum of M_ij u_ij."""
-    return [[terms.get(equation.orders(i, j), 0.0) / (1.0 if i == j else 2.0) for j in space] for i in space]
+def symmetric_matrix(equation: Equation, terms: Mapping[Orders, float], space: list[int]) -> np.ndarray:
+    """The matrix M `[d, d]` of the second derivatives in space, sum of M_ij u_ij."""
+    place = {column: i for i, column in enumerate(space)}
+    matrix = np.zeros((len(space), len(space)))
+    for orders, a in terms.items():
+        if sum(orders) == 2:
+            i, j = (column for column, order in enumerate(orders) for _ in range(order))
+            if i in place and j in place:
+                matrix[place[i], place[j]] += a / 2
+                matrix[place[j], place[i]] += a / 2
+    return matrix
 
 
 def refuse_others(equation, terms, space, highest):
@@ -147,15 +155,14 @@ def refuse_others(equation, terms, space, highest):
 
 def affine(equation, coefficients, space):
     """(B, g) with coefficients_i = (B z + g)_i."""
-    names = [equation.columns[i] for i in space]
+    place = {equation.columns[i]: j for j, i in enumerate(space)}
     matrix, constant = np.zeros((len(space), len(space))), np.zeros(len(space))
     for i, a in enumerate(coefficients):
         rest = sympy.expand(a)
-        for j, name in enumerate(names):
-            if name in rest.free_symbols:
-                slope = rest.diff(name)
-                matrix[i, j] = equation.number(slope)
-                rest = sympy.expand(rest - slope * name)
+        for name in rest.free_symbols & place.keys():
+            slope = rest.diff(name)
+            matrix[i, place[name]] = equation.number(slope)
+            rest = sympy.expand(rest - slope * name)
         constant[i] = equation.number(rest)
     return matrix, constant
 
@@ -183,5 +190,5 @@ def hamilton_jacobi(equation):
         square,
         drift,
         -equation.number(terms.get((), sympy.S.Zero)),
-        -np.array(symmetric_matrix(equation, linear, space)),
+        -symmetric_matrix(equation, linear, space),
     )

@@ -52,7 +52,7 @@ def _ridge_waves(equation: Equation):
         if lead == 0:
             raise NotThis("there is no second derivative in time")
         drift = [terms.get(equation.orders(time, i), 0.0) / (2 * lead) for i in space]
-        matrix = np.array(symmetric_matrix(equation, terms, space)) / lead
+        matrix = symmetric_matrix(equation, terms, space) / lead
         speeds = np.linalg.eigvalsh(np.outer(drift, drift) - matrix)
         if speeds.min() <= ROUNDING * abs(speeds).max():
             raise NotThis("its speeds are not real and different in all directions")
