@@ -97,15 +97,31 @@ def _pow(base, exponent) -> Jet:
 def _linear(jet, weight, bias=None) -> Jet:
     if not isinstance(jet, Jet) or isinstance(weight, Jet):
         raise MissingRule("linear with weights that depend on the points")
-    slopes = [None if s is None else torch.nn.functional.linear(s, weight) for s in jet.slopes]
+    slopes = [None if s is None else torch.nn.functional.linear(s, weight) for s in _whole(jet).slopes]
     return jet.like(torch.nn.functional.linear(jet.value, weight, bias), slopes)
 
 
-@rule("matmul", "mm")
+@rule("matmul", "mm", "bmm")
 def _matmul(left, right) -> Jet:
     if isinstance(left, Jet) and isinstance(right, Tensor) and right.ndim == 2:
-        return left.map(lambda s: s @ right)
-    raise MissingRule("matmul other than jet @ matrix")
+        return _whole(left).map(lambda s: s @ right)
+    jets = [a for a in (left, right) if isinstance(a, Jet)]
+    # Rows are points: a product over the first axis, x @ x.T, mixes them and has no place in a module.
+    if any(a.ndim < 3 for a in (left, right)):
+        raise MissingRule("matmul other than jet @ matrix, or of results with one axis beside rows and columns")
+    if len(jets) == 2:
+        return bilinear(torch.matmul, *_aligned(_whole(left), _whole(right)))
+    if jets[0] is left:
+        return _whole(left).map(lambda s: s @ right)
+    return _whole(right).map(lambda s: left @ s)
+
+
+def _whole(jet: Jet) -> Jet:
+    """`jet` with slopes that have all trailing axes in full: one may be 1 where a constant was broadcast in."""
+    rest = jet.shape[1:]
+    if all(s is None or s.shape[2:] == rest for s in jet.slopes):
+        return jet
+    return jet.like(jet.value, [None if s is None else s.expand(*s.shape[:2], *rest) for s in jet.slopes])
 
 
 @rule("addmm")
@@ -344,9 +360,57 @@ def _rpow(exponent, base) -> Jet:
 
 @rule("layer_norm")
 def _layer_norm(jet, normalized_shape, weight=None, bias=None, eps=1e-5) -> Jet:
-    axes = tuple(range(-len(normalized_shape), 0))
+    axes, jet = tuple(range(-len(normalized_shape), 0)), _whole(jet)
     centred = jet - jet.map(lambda s: s.mean(axes, keepdim=True))
     spread = RULES["square"](centred).map(lambda s: s.mean(axes, keepdim=True))
     result = centred * RULES["rsqrt"](spread + eps)
     result = result if weight is None else result * weight
     return result if bias is None else result + bias
+
+
+@rule("rms_norm")
+def _rms_norm(jet, normalized_shape, weight=None, eps=None) -> Jet:
+    axes, jet = tuple(range(-len(normalized_shape), 0)), _whole(jet)
+    eps = torch.finfo(jet.dtype).eps if eps is None else eps
+    result = jet * RULES["rsqrt"](RULES["square"](jet).map(lambda s: s.mean(axes, keepdim=True)) + eps)
+    return result if weight is None else result * weight
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+
+@rule("softmax")
+def _softmax(jet, dim, _stacklevel=3, dtype=None) -> Jet:
+    if dtype is not None and dtype != jet.dtype:
+        raise MissingRule("softmax in another dtype")
+    # Moved by a constant, which changes nothing but keeps exp finite.
+    powers = RULES["exp"](jet - jet.value.detach().amax(dim, keepdim=True))
+    return powers / powers.map_any(lambda s: s.sum(dim, keepdim=True))
+
+
+@rule("log_softmax")
+def _log_softmax(jet, dim, _stacklevel=3, dtype=None) -> Jet:
+    if dtype is not None and dtype != jet.dtype:
+        raise MissingRule("log_softmax in another dtype")
+    moved = jet - jet.value.detach().amax(dim, keepdim=True)
+    return moved - RULES["log"](RULES["exp"](moved).map_any(lambda s: s.sum(dim, keepdim=True)))
+
+
+@rule("logsumexp")
+def _logsumexp(jet, dim, keepdim=False) -> Jet:
+    most = jet.value.detach().amax(dim, keepdim=True)
+    total = RULES["log"](RULES["exp"](jet - most).map_any(lambda s: s.sum(dim, keepdim=keepdim)))
+    return total + (most if keepdim else most.squeeze(dim))
+
+
+@rule("scaled_dot_product_attention")
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **rest) -> Jet:
+    if dropout_p > 0 or is_causal or rest.get("enable_gqa"):
+        raise MissingRule("scaled_dot_product_attention with dropout, a causal mask or grouped queries")
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = _mul(_matmul(query, key.transpose(-2, -1)), scale)
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            raise MissingRule("scaled_dot_product_attention with a mask of truth values")
+        scores = scores + attn_mask
+    return _matmul(_softmax(scores, -1) if isinstance(scores, Jet) else torch.softmax(scores, -1), value)

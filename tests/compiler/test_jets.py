@@ -12,6 +12,7 @@ from torch import nn
 from pinnflow.compiler.chains import CHAINS
 from pinnflow.compiler.derivatives import partial_derivatives
 from pinnflow.compiler.jets import RULES, MissingRule, directional_jet
+from pinnflow.compiler.lines import Combination
 from pinnflow.compiler.reference import nested_reverse
 from pinnflow.trial.networks import ACTIVATIONS, NETWORKS, make_network
 
@@ -161,6 +162,68 @@ def test_layer_norm_follows_its_formula():
     points, line = torch.randn(4, 3, dtype=torch.float64), torch.tensor([[1.0, 2.0, 0.5]], dtype=torch.float64)
     jet, expected = directional_jet(nn.LayerNorm(3).double(), points, line, 4), along(written_out, points, line, 4)
     for k in range(1, 5):
+        close(jet[k][0], expected[k], 1e-9)
+
+
+class Attention(nn.Module):
+    """Two heads that look at the coordinates as tokens."""
+
+    def __init__(self, written_out=False):
+        super().__init__()
+        self.embed, self.qkv, self.out = nn.Linear(1, 4), nn.Linear(4, 12), nn.Linear(4, 1)
+        self.norm, self.place = nn.RMSNorm(4), nn.Parameter(torch.randn(3, 4))
+        self.written_out = written_out
+
+    def forward(self, x):
+        z = self.embed(x[:, :, None]) + self.place
+        q, k, v = (p.unflatten(-1, (2, 2)).transpose(1, 2) for p in self.qkv(z).chunk(3, -1))
+        if self.written_out:
+            h = torch.softmax(q @ k.transpose(-2, -1) / 2**0.5, dim=-1) @ v
+        else:
+            h = nn.functional.scaled_dot_product_attention(q, k, v)
+        z = self.norm(z + h.transpose(1, 2).reshape(-1, 3, 4))
+        return self.out(torch.tanh(z)).sum(1) + torch.logsumexp(z[:, 0], -1, keepdim=True)
+
+
+@pytest.mark.parametrize("written_out", [True, False])
+def test_attention_has_rules(written_out):
+    torch.manual_seed(0)
+    net, points = Attention(written_out).double(), torch.rand(4, 3, dtype=torch.float64)
+    reference = net if written_out else Attention(True).double()
+    reference.load_state_dict(net.state_dict())
+    requests = [(0, (0, 0, 0)), (0, (2, 0, 0)), (0, (1, 1, 1)), (0, (0, 4, 0))]
+    laplacian = Combination(0, (((0, 0, 2), 1), ((0, 2, 0), 1), ((2, 0, 0), 1)))
+    found = partial_derivatives(net, points, [*requests, laplacian])
+    expected = nested_reverse(reference, points, [*requests, *((0, a) for a, _ in laplacian.terms)])
+    for request in requests:
+        close(found[request], expected[request])
+    close(partial_derivatives(net, points, [laplacian])[laplacian], sum(expected[0, a] for a, _ in laplacian.terms))
+
+
+def test_a_constant_that_widens_a_result_does_not_lose_its_derivatives():
+    """x + (5 numbers) has five equal derivatives, whatever follows."""
+    torch.manual_seed(0)
+    wide, layer = torch.randn(5, dtype=torch.float64), nn.Linear(5, 1).double()
+    points = torch.rand(3, 1, dtype=torch.float64)
+    for function in (
+        lambda x: layer(x + wide),
+        lambda x: (x + wide) @ layer.weight.T,
+        lambda x: (x * (x + wide)).sum(1, keepdim=True),
+        lambda x: (x + wide).square().mean(-1, keepdim=True),
+    ):
+        close(
+            partial_derivatives(function, points, [(0, (1,))])[0, (1,)],
+            nested_reverse(function, points, [(0, (1,))])[0, (1,)],
+        )
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "softplus"])
+def test_orders_to_eight(name):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1, 3), LAYERS[name](), nn.Linear(3, 3), LAYERS[name](), nn.Linear(3, 1)).double()
+    points, line = torch.rand(2, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    jet, expected = directional_jet(net, points, line, 8), along(net, points, line, 8)
+    for k in range(1, 9):
         close(jet[k][0], expected[k], 1e-9)
 
 
