@@ -24,6 +24,7 @@ from pinnflow.methods.rows import (
     measure,
     row_terms,
     solve_rows,
+    widest_equation,
 )
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.expansion import Expansion, FeatureTrial
@@ -135,7 +136,14 @@ class Search:
                 fitted = self.fit(candidate)
             self.tried[candidate] = fitted
             fitted.score = fitted.measure.score(self.scales)
+            self.remember(fitted)
         return self.tried[candidate]
+
+    def remember(self, fitted: Fit) -> None:
+        """What an interrupt returns before the first estimate."""
+        latest = self.task.latest
+        if latest is None or (latest.error_estimate == float("inf") and fitted.score < latest.score):
+            self.task.latest = Outcome(fitted.trial, float("inf"), fitted.score, "interrupted", self.method)
 
     def fit(self, candidate: Candidate) -> Fit:
         """Solve once on a candidate's features."""
@@ -230,7 +238,7 @@ def solve_least_squares(task: Task) -> Outcome:
 
 def grow(task: Task, search: Search) -> Outcome:
     """Enlarge the best candidate by 1.8 with slopes times 1 and 1.4, the better kept, until nothing is gained."""
-    fresh = task.draw(row_terms(task)[0], DISTANCE_POINTS, task.rng(4))
+    fresh = task.draw(widest_equation(task.terms), DISTANCE_POINTS, task.rng(4))
     best = search.ranked()[0]
     task.record("pilot", unknowns=best.trial.weights.numel(), score=best.score, message=str(best.candidate))
     search.second_look()
@@ -250,7 +258,7 @@ def grow(task: Task, search: Search) -> Outcome:
         if meets(estimate, task.tolerance):
             stop = f"the error estimate met the tolerance {task.tolerance:.1e}"
             break
-        if min(best.score, estimate) <= PERFECT:
+        if best.score <= PERFECT or estimate <= PERFECT / 10:
             stop = "the error reached rounding"
             break
         if stalled >= 2:

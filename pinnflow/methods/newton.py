@@ -25,6 +25,7 @@ from pinnflow.methods.rows import (
     row_terms,
     solve_rows,
     weighted_residual,
+    widest_equation,
     zero_function,
 )
 from pinnflow.methods.threads import one_thread
@@ -75,6 +76,7 @@ class NewtonSearch(Search):
                     continue
                 fitted = self.measured(candidate, expansion, weights, begin)
                 fitted.score = fitted.measure.score(self.scales)
+                self.remember(fitted)
                 task.record(
                     "start",
                     unknowns=expansion.size,
@@ -206,10 +208,10 @@ def smooth_extension(task: Task, expansion: Expansion, points: list[Tensor]) -> 
     """Weights of a smooth function that meets the affine conditions: second derivatives along every axis are small."""
     rows = linearise(task, expansion, points, None).matrix
     kept, start = [], 0
-    domain = None
+    domain, widest = None, widest_equation(task.terms)
     for term, place in zip(row_terms(task), points, strict=True):
         if term.block.kind == "equation":
-            domain = place if domain is None else domain
+            domain = place if term is widest else domain
         elif is_linear(term.part):
             kept.append(rows[start : start + len(place)])
         start += len(place)

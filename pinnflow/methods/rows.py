@@ -48,7 +48,8 @@ def atoms_by_place(term: Term, points: Tensor) -> list[tuple[Tensor, list[int]]]
     """[(points with the pinned columns set, indices of the atoms that are taken there)]."""
     groups: dict[tuple, list[int]] = {}
     for i, atom in enumerate(term.part.atoms):
-        groups.setdefault(atom.pins, []).append(i)
+        # A field is taken at the low end of the coordinates it lacks; its neighbours with more of them are not.
+        groups.setdefault((atom.pins, frozenset(atom.field.args)), []).append(i)
     return [(term.residual.place(points, term.part.atoms[indices[0]]), indices) for indices in groups.values()]
 
 
@@ -112,6 +113,12 @@ def weighted_residual(
 def row_terms(task: Task) -> list[Term]:
     """The terms that need rows."""
     return [term for term in task.terms if not term.exact]
+
+
+def widest_equation(terms: Sequence[Term]) -> Term | None:
+    """The first equation with the most free axes: its points fill the domain, where another's lie on a face of it."""
+    equations = [term for term in terms if term.block.kind == "equation"]
+    return max(equations, key=lambda term: len(term.part.free), default=None)
 
 
 def solve_rows(matrix: Tensor, cut: float = 1e-13) -> tuple[Tensor, float]:
@@ -181,7 +188,8 @@ def measure(
     equation whose terms all vanish, such as u_xx = 0, is measured against a field of this size that varies.
     """
     terms = row_terms(task) if terms is None else terms
-    domain = next((p for t, p in zip(terms, points, strict=True) if t.block.kind == "equation"), None)
+    equation = widest_equation(terms)
+    domain = next((p for t, p in zip(terms, points, strict=True) if t is equation), None)
     zero = (0,) * task.dimension
     half = [(high - low) / 2 for low, high in task.bounds]
     typical: dict = {}

@@ -190,7 +190,11 @@ class Product:
     def restrict(self, kept):
         mask = torch.as_tensor([not bool(k) for k in kept])
         rows = (self.indices[:, mask] == 0).all(dim=1)
-        return Product(self.axes, self.indices[rows])
+        # Index 0 is the constant of polynomials and waves; splines have none, so a polynomial takes their place.
+        axes = tuple(
+            "chebyshev" if isinstance(a, Spline) and not k else a for a, k in zip(self.axes, kept, strict=True)
+        )
+        return Product(axes, self.indices[rows])
 
     def state(self):
         axes = [

@@ -201,3 +201,42 @@ def stiff_relaxation():
     return Problem(
         manufactured([u.diff(t) + 1000 * (u - cos(t)) * (1 + u**2)], {u: e}), {t: (0, 3)}, start(u, e), exact=e
     )
+
+
+def rod_with_reservoir():
+    """u(t, x) heated by a(t), which lives in time alone: a_t = -a^2 + f."""
+    u, a = field("u", t, x), field("a", t)
+    e, g = exp(-t) * sin(pi * x) + t * x, cos(t)
+    return Problem(
+        manufactured([u.diff(t) - u.diff(x, 2) + a * u, a.diff(t) + a**2], {u: e, a: g}),
+        {t: (0, 1), x: (0, 1)},
+        start(u, e) + start(a, g) + data(u, e, x, 0, 1),
+        exact={u: e, a: g},
+    )
+
+
+def reservoir_beside_a_rod():
+    """The same, linear, and with the equation of a(t) first."""
+    u, a = field("u", t, x), field("a", t)
+    e, g = exp(-t) * sin(pi * x) + t * x, cos(t)
+    return Problem(
+        manufactured([a.diff(t) + a, u.diff(t) - u.diff(x, 2) + a], {u: e, a: g}),
+        {t: (0, 1), x: (0, 1)},
+        start(u, e) + start(a, g) + data(u, e, x, 0, 1),
+        exact={u: e, a: g},
+    )
+
+
+def fourth_order_in_time():
+    """u_tttt + u_xxxx + u^2 = f with ends that move: the fourth derivative of the boundary data is needed."""
+    u = field("u", t, x)
+    e = exp(-t) * (sin(pi * x) + x)
+    return Problem(
+        manufactured([u.diff(t, 4) + u.diff(x, 4) + u**2], {u: e}),
+        {t: (0, 1), x: (0, 1)},
+        start(u, e, velocity=True)
+        + [Eq(u.diff(t, k).subs(t, 0), e.diff(t, k).subs(t, 0)) for k in (2, 3)]
+        + data(u, e, x, 0, 1)
+        + [Eq(u.diff(x, 2).subs(x, p), e.diff(x, 2).subs(x, p)) for p in (0, 1)],
+        exact=e,
+    )

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from sympy import Eq, cos, pi, sin
+from sympy import Eq, cos, exp, pi, sin
 
 import pinnflow
 from pinnflow import Problem, coordinates, field
@@ -61,6 +61,27 @@ def test_an_interrupt_returns_the_best_so_far():
     assert np.isfinite(solution(t=0.5, x=0.1))
 
 
+@pytest.mark.parametrize("method", ["least squares", "newton", "network"])
+def test_an_interrupt_before_the_first_estimate_returns_a_solution(method):
+    def interrupt(entry):
+        if entry["stage"] in ("pilot", "start", "train"):
+            raise KeyboardInterrupt
+
+    solution = problems.plane_stokes().fit(method=method, callbacks=[interrupt])
+    assert "interrupted" in solution.stop
+    assert solution.method == method
+
+
+def test_no_further_method_begins_when_the_time_is_up():
+    """u'' + 4 e^u = 0 has no solution (Bratu), so Newton's method takes all the time there is."""
+    x = coordinates("x")
+    u = field("u", x)
+    problem = Problem([Eq(u.diff(x, 2) + 4 * exp(u), 0)], {x: (0, 1)}, [Eq(u.subs(x, 0), 0), Eq(u.subs(x, 1), 0)])
+    solution = problem.fit(time_limit=0.1)
+    assert not solution.success
+    assert solution.method == "newton"
+
+
 def test_callbacks_see_every_round():
     seen = []
     solution = burgers(0.05).fit(callbacks=[seen.append], tolerance=1e-4)
@@ -100,6 +121,16 @@ def test_an_interrupted_fit_leaves_its_best_in_the_checkpoint(tmp_path):
     assert resumed.error_estimate <= 1e-6
 
 
+def test_a_checkpoint_that_is_not_solved_is_gone_on_from(tmp_path):
+    path = tmp_path / "burgers.h5"
+
+    def interrupt(entry):
+        raise KeyboardInterrupt
+
+    assert not burgers(0.05).fit(checkpoint=path, callbacks=[interrupt]).success
+    assert burgers(0.05).fit(checkpoint=path, resume=True).success
+
+
 def test_a_checkpoint_of_another_problem_is_refused(tmp_path):
     problems.damped_beam().fit(checkpoint=tmp_path / "c.h5")
     with pytest.raises(ValueError, match="another problem"):
@@ -117,6 +148,9 @@ def test_resuming_needs_a_checkpoint():
         ({"method": "magic"}, UnknownName, "least squares"),
         ({"tolerance": -1}, ValueError, "tolerance"),
         ({"time_limit": 0}, ValueError, "time_limit"),
+        ({"seed": -1}, ValueError, "`seed` is -1"),
+        ({"points": 0}, ValueError, "`points` is 0"),
+        ({"points": 1.5}, ValueError, "`points` is 1.5"),
         ({"device": "abacus"}, UnusableDevice, "abacus"),
         ({"method": "evolution"}, NotApplicable, "no time coordinate"),
         ({"network": "oracle"}, UnknownName, "mlp"),
