@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pinnflow.methods import exact_features
 from pinnflow.methods.base import Task
 from pinnflow.methods.form import semidiscrete_form
 
+SMALL_ERROR = 1e-9  # an estimate below it ends the search among methods for linear problems
 DENSE_DIMENSION = 3  # axes that one system of features in all of them resolves
 
 
@@ -44,26 +46,7 @@ def choose(task: Task) -> Choice:
     evolves = not isinstance(form, str)
     space = axes - 1
     if task.linear:
-        if axes <= DENSE_DIMENSION:
-            if evolves:
-                return Choice(
-                    ("least squares", "evolution"),
-                    f"linear in {_fields(problem)} with {_axes(problem)}, so one least-squares solve on "
-                    "features in space and time; integration in time if that is not enough",
-                    1e-9,
-                )
-            return Choice(
-                ("least squares",) if axes < DENSE_DIMENSION else ("least squares", "network"),
-                f"linear in {_fields(problem)} with {_axes(problem)}, so one least-squares solve on features",
-            )
-        if evolves and space <= DENSE_DIMENSION:
-            return Choice(
-                ("evolution", "network"),
-                f"linear evolution in {space} space dimensions, so features in space and integration in time",
-            )
-        if axes <= DENSE_DIMENSION + 1:
-            return Choice(("least squares", "network"), f"linear with {_axes(problem)}")
-        return Choice(("network",), f"{axes} coordinates are too many for one dense system of features")
+        return choose_linear(task, evolves)
     if evolves and space <= DENSE_DIMENSION:
         later = ("newton",) if axes <= DENSE_DIMENSION else ("network",)
         return Choice(
@@ -75,6 +58,37 @@ def choose(task: Task) -> Choice:
     if axes <= DENSE_DIMENSION:
         return Choice(("newton", "network"), f"nonlinear with {_axes(problem)}{why}, so Newton's method on features")
     return Choice(("network",), f"nonlinear with {axes} coordinates{why}, so a network")
+
+
+def choose_linear(task: Task, evolves: bool) -> Choice:
+    """Exact solutions where the equation has them, then features in all coordinates, then integration in time."""
+    problem, axes = task.problem, task.dimension
+    what = f"linear in {_fields(problem)} with {_axes(problem)}"
+    later: list[str] = []
+    if axes <= DENSE_DIMENSION or (axes == DENSE_DIMENSION + 1 and not evolves):
+        later.append("least squares")
+    if evolves and axes - 1 <= DENSE_DIMENSION:
+        later.append("evolution")
+    if axes >= DENSE_DIMENSION:
+        later.append("network")
+    if axes <= DENSE_DIMENSION + 1 and exact_features.applies(task) is None:
+        return Choice(
+            ("exact features", *later),
+            f"{what} and coefficients that are constant, so features that solve the equation and only the conditions "
+            f"are fitted{_otherwise(later)}",
+            SMALL_ERROR,
+        )
+    if later[0] == "least squares":
+        how = "so one least-squares solve on features" + (" in space and time" if problem.time is not None else "")
+    elif later[0] == "evolution":
+        how = "so features in space and integration in time"
+    else:
+        how = "too many for one dense system of features, so a network"
+    return Choice(tuple(later), f"{what}, {how}{_otherwise(later[1:])}", SMALL_ERROR if len(later) > 1 else 1e-2)
+
+
+def _otherwise(later):
+    return f"; {' or '.join(later)} if that is not enough" if later else ""
 
 
 def _fields(problem):
