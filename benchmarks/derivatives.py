@@ -1,9 +1,9 @@
 """What a training step costs: pinnflow against other toolkits and against nested reverse mode, in one interleaved run.
 
 A step is the residual with its conditions and the gradient by the weights. Every contender has the same network, the
-same points and the same statement; DeepXDE, PINA and TorchPhysics run with their own derivative operators where the
-`bench` extra is installed. Rounds alternate between the contenders, so that other programs on the machine disturb all
-of them alike; the table gives medians.
+same points and the same statement; DeepXDE, PINA and TorchPhysics run with their own derivative operators where they
+are installed (extra `bench`; TorchPhysics wants numpy below 2, so an environment of its own). Rounds alternate between
+the contenders, so that other programs on the machine disturb all of them alike; the table gives medians.
 
     python benchmarks/derivatives.py [--threads 2] [--rounds 15] [--compiled] [--only wave beam]
 """
@@ -234,7 +234,7 @@ def contenders(case: str, with_compiled: bool) -> dict[str, Callable[[], object]
         try:
             found[kind.name] = trained(step_of(kind(), case, net, points))
         except ImportError:
-            print(f"{kind.name}: not installed (pip install 'pinnflow-pde[bench]')")
+            print(f"{kind.name}: not installed")
     found["pinnflow eager"] = trained(lambda: own.loss(net))
     if with_compiled:
         fused = pinnflow.compile(problem, points=own.points, backend="compiled")

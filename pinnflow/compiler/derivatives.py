@@ -176,3 +176,34 @@ def partial_derivatives(
     """
     lengths = [(scales or {}).get(i, 1.0) for i in range(points.shape[1])]
     return by_lines(module, points, requests, lines_for((terms_of(request) for request in requests), lengths))
+
+
+def derivatives_along(module: Module, points: Tensor, directions: Tensor, order: int = 1) -> tuple[Tensor, ...]:
+    """Directional derivatives of any module: f(x), then d^k/ds^k f(x + s v) at s = 0 for k = 1, ..., order.
+
+    By Taylor mode where every operation has a rule, else by forward mode nested `order` times; neither keeps a graph
+    from outputs to inputs, so the number of outputs (an image, say) does not matter. Differentiable by the weights, the
+    points and the directions.
+
+    Args:
+        module: maps `[n, ...]` to values of any shape.
+        points: `[n, d]`.
+        directions: `[n, d]`, one for each point.
+        order: at least 1.
+
+    Returns:
+        Tuple of `order + 1` tensors of the shape of `module(points)`.
+    """
+    try:
+        values, *slopes = directional_jet(module, points, directions[None], order)
+        return (values, *(entry[0] for entry in slopes))
+    except (MissingRule, TypeError, AttributeError):
+        pass
+
+    def nested(function, left):
+        if not left:
+            return lambda s: (function(s),)
+        slope = lambda s: torch.func.jvp(function, (s,), (torch.ones_like(s),))[1]  # noqa: E731
+        return lambda s: (function(s), *nested(slope, left - 1)(s))
+
+    return nested(lambda s: module(points + s * directions), order)(points.new_zeros(()))

@@ -94,6 +94,7 @@ class Evaluation:
         points: Mapping[str, Tensor],
         unknowns: Mapping[Symbol, Tensor],
         rows: Mapping[str, Rows] | None = None,
+        with_data: bool = True,
     ) -> dict[str, Tensor]:
         """The residual of each block in `points` at each of its rows, `{block: [n]}`.
 
@@ -102,9 +103,16 @@ class Evaluation:
             points: `{block: [n, columns]}`; blocks with the same tensor share one evaluation.
             unknowns: `{coefficient: 0-d tensor}`.
             rows: `{block: row numbers of each part}` for conditions on several faces; found from the points if missing.
+            with_data: whether measured values are subtracted and the difference divided by their noise; then the
+                points of an observation are all of its points.
         """
         pieces = self._pieces(module, points, unknowns, rows, Residual.value, self._gathered)
-        return {name: self._less_data(name, self._joined(pieces[name], points[name].shape[0])) for name in points}
+        values = {name: self._joined(pieces[name], points[name].shape[0]) for name in points}
+        return {name: self._less_data(name, value) for name, value in values.items()} if with_data else values
+
+    def noise(self, name: str, like: Tensor) -> Tensor:
+        """Standard deviation of an observation's values, `[n]`, 1 where unknown; `like` has n rows."""
+        return self._data(name, like)[1]
 
     def terms(
         self,

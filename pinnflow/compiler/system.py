@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from pinnflow.compiler.evaluation import Evaluation
+from pinnflow.errors import UnknownName
 
 if TYPE_CHECKING:
     from pinnflow.declare.problem import Problem
+
+
+FORWARD = 4
+"""Up to so many parameters a Jacobian takes forward mode: per-row gradients cost about as much as four values."""
 
 
 class System:
@@ -66,13 +71,48 @@ class System:
         values = self.evaluation.values(self._network(weights), self.points, unknowns, self._rows)
         return torch.cat([self._factor(name) * value for name, value in values.items()])
 
-    def J(self, theta: Tensor) -> Tensor:
-        """The Jacobian dr/dtheta, `[N, p]`, dense, by one reverse pass over all rows at once.
+    def J(self, theta: Tensor, names: Sequence[str] | None = None) -> Tensor:
+        """The Jacobian dr/dtheta, `[N, p]`, dense, without a loop over rows or parameters.
 
         Row i of a module's result depends on row i of its input only, so every row of J is the gradient of a residual
-        at a single point; `torch.func.vmap` computes them together.
+        at a single point, and `torch.func.vmap` computes them together: one reverse pass whatever p is. A few
+        parameters take forward mode, one pass for each.
+
+        Args:
+            theta: `[p]`.
+            names: parameters of the module whose columns are wanted, in their order in `theta`; for those of
+                `last_layer` the reverse pass ends at the features, so J costs hardly more than r. By default all of
+                them and the unknown coefficients.
         """
-        return torch.cat([self._rows_of_jacobian(name, theta) for name in self.points])
+        columns = torch.arange(theta.shape[0], device=theta.device) if names is None else self._columns(names)
+        if len(columns) <= FORWARD:
+
+            def moved(some):
+                return self.r(theta.index_put((columns,), some))
+
+            return torch.func.jacfwd(moved)(theta[columns])
+        return torch.cat([self._rows_of_jacobian(name, theta, names) for name in self.points])
+
+    @property
+    def last_layer(self) -> tuple[str, ...]:
+        """Names of the parameters of the last `nn.Linear`, the coefficients of the features before it.
+
+        Raises:
+            UnknownName: the module has none.
+        """
+        layers = [name for name, one in self.module.named_modules() if isinstance(one, nn.Linear)]
+        if not layers:
+            raise UnknownName("layer", "nn.Linear", [type(one).__name__ for one in self.module.modules()])
+        prefix = f"{layers[-1]}." if layers[-1] else ""
+        return tuple(name for name in (f"{prefix}weight", f"{prefix}bias") if name in self._weights)
+
+    def _columns(self, names):
+        pieces, start = [], 0
+        for name, shape in self._shapes:
+            if name in names:
+                pieces.append(torch.arange(start, start + shape.numel()))
+            start += shape.numel()
+        return torch.cat(pieces).to(self.theta.device)
 
     def Jv(self, theta: Tensor, v: Tensor) -> Tensor:
         """J v, `[N]`, for `v [p]`, by forward mode."""
@@ -82,25 +122,34 @@ class System:
         """J^T v, `[p]`, for `v [N]`, by reverse mode."""
         return torch.func.vjp(self.r, theta)[1](v)[0]
 
-    def _rows_of_jacobian(self, name, theta):
-        points, data = self.points[name], self.evaluation.blocks[name].data
-        if data is not None:  # measured values are constants: they do not enter the Jacobian, the noise does
-            return torch.func.jacrev(lambda th: self._block(name, th, points, self._rows[name]))(theta)
+    def _rows_of_jacobian(self, name, theta, names):
+        points, block = self.points[name], self.evaluation.blocks[name]
+        weights, unknowns = self._split(theta)
+        # The vector that is differentiated: all of theta, or the parameters that are asked for.
+        wanted = theta if names is None else torch.cat([weights[n].reshape(-1) for n, _ in self._shapes if n in names])
         pieces = []
         for part, index in enumerate(self._rows[name]):
             alone = [torch.arange(int(i == part)) for i in range(len(self._rows[name]))]
 
-            def one(th, row, alone=alone):
-                return self._block(name, th, row[None], alone)[0]
+            def one(some, row, alone=alone):
+                moved = self._split(some) if names is None else ({**weights, **self._named(some, names)}, unknowns)
+                return self._block(name, moved, row[None], alone)[0]
 
-            pieces.append(torch.func.vmap(torch.func.grad(one), (None, 0))(theta, points[index]))
-        order = torch.cat(list(self._rows[name]))
-        return torch.cat(pieces)[torch.argsort(order)]
+            pieces.append(torch.func.vmap(torch.func.grad(one), (None, 0))(wanted, points[index]))
+        found = torch.cat(pieces)[torch.argsort(torch.cat(list(self._rows[name])))]
+        # Measured values are constants: they do not enter the Jacobian, the noise does.
+        return found if block.data is None else found / self.evaluation.noise(name, found)[:, None]
 
-    def _block(self, name, theta, points, rows):
-        weights, unknowns = self._split(theta)
-        value = self.evaluation.values(self._network(weights), {name: points}, unknowns, {name: rows})[name]
-        return self._factor(name) * value
+    def _named(self, some, names):
+        shapes = [(name, shape) for name, shape in self._shapes if name in names]
+        pieces = some.split([shape.numel() for _, shape in shapes])
+        return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes, pieces, strict=True)}
+
+    def _block(self, name, moved, points, rows):
+        """A block's residual without its data, at points that need not be all of them."""
+        weights, unknowns = moved
+        values = self.evaluation.values(self._network(weights), {name: points}, unknowns, {name: rows}, with_data=False)
+        return self._factor(name) * values[name]
 
     def _factor(self, name) -> float:
         return (self.evaluation.blocks[name].weight / self.points[name].shape[0]) ** 0.5

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pinnflow.compiler.chains import CHAINS
-from pinnflow.compiler.derivatives import partial_derivatives
+from pinnflow.compiler.derivatives import derivatives_along, partial_derivatives
 from pinnflow.compiler.jets import RULES, MissingRule, directional_jet
 from pinnflow.compiler.lines import Combination
 from pinnflow.compiler.reference import nested_reverse
@@ -198,6 +198,39 @@ def test_attention_has_rules(written_out):
     for request in requests:
         close(found[request], expected[request])
     close(partial_derivatives(net, points, [laplacian])[laplacian], sum(expected[0, a] for a, _ in laplacian.terms))
+
+
+class Generator(nn.Module):
+    """Latent vectors to images."""
+
+    def __init__(self, strange=False):
+        super().__init__()
+        self.first, self.norm = nn.Linear(3, 8), nn.BatchNorm2d(2).eval()
+        self.up, self.last = nn.ConvTranspose2d(2, 2, 2, stride=2), nn.Conv2d(2, 1, 3, padding=1)
+        self.strange = strange
+
+    def forward(self, z):
+        h = torch.tanh(self.first(z)).reshape(-1, 2, 2, 2)
+        h = nn.functional.interpolate(self.norm(self.up(h)), scale_factor=2, mode="bilinear")
+        h = nn.functional.avg_pool2d(torch.sigmoid(self.last(h)), 2)
+        return torch.cumprod(h, -1) if self.strange else h
+
+
+@pytest.mark.parametrize("strange", [False, True])
+def test_derivatives_of_images_along_lines(strange):
+    """Twice by forward mode, whether or not every operation has a rule."""
+    torch.manual_seed(0)
+    net, z, v = Generator(strange).double(), torch.randn(4, 3).double(), torch.randn(4, 3).double().requires_grad_()
+    if strange:
+        with pytest.raises(MissingRule, match="cumprod"):
+            directional_jet(net, z, v[None], 2)
+    found = derivatives_along(net, z, v, 2)
+    s = torch.zeros((), dtype=torch.float64)
+    first = lambda s: torch.func.jvp(lambda q: net(z + q * v), (s,), (torch.ones_like(s),))[1]  # noqa: E731
+    close(found[0], net(z), 1e-14)
+    close(found[1], first(s), 1e-11)
+    close(found[2], torch.func.jvp(first, (s,), (torch.ones_like(s),))[1], 1e-11)
+    assert torch.autograd.grad(found[2].square().sum(), v)[0].abs().max() > 0
 
 
 def test_a_constant_that_widens_a_result_does_not_lose_its_derivatives():

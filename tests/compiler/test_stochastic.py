@@ -98,11 +98,12 @@ def test_the_mean_of_many_draws_is_the_operator(name):
 
 @pytest.mark.parametrize("name", ["random signs", "normal lines"])
 def test_the_variance_falls_as_one_over_the_number_of_lines(name):
+    """Fourth powers of normal variables scatter widely, so the numbers of lines are not too small."""
     estimate, _ = ESTIMATES[name]
     net, x, generator = network(), points(), torch.Generator().manual_seed(3)
     with torch.no_grad():
-        few, many = (torch.stack([estimate(net, x, k, generator) for _ in range(100)]).var(0).mean() for k in (2, 8))
-    assert 1.7 < float(few / many) < 9  # four, as far as 100 draws tell
+        few, many = (torch.stack([estimate(net, x, k, generator) for _ in range(100)]).var(0).mean() for k in (8, 64))
+    assert 4 < float(few / many) < 16  # eight, as far as 100 draws tell
 
 
 def test_the_figure_in_the_plan_is_the_standard_deviation():

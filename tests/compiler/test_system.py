@@ -9,6 +9,7 @@ from torch import nn
 from pinnflow import Condition, Observations, Problem, coordinates, field
 from pinnflow.compiled import compile
 from pinnflow.compiler.system import System
+from pinnflow.errors import UnknownName
 
 x, y = coordinates("x y")
 w = field("w", x, y)
@@ -47,6 +48,19 @@ def test_jacobian_and_its_products(system):
     assert torch.allclose(system.J(theta), expected, rtol=1e-12, atol=1e-14)
     assert torch.allclose(system.Jv(theta, v), expected @ v, rtol=1e-11)
     assert torch.allclose(system.JTv(theta, z), expected.T @ z, rtol=1e-11)
+
+
+def test_columns_of_some_parameters_are_those_of_the_whole(system):
+    system, _, _net = system
+    theta = system.theta
+    whole = system.J(theta)
+    assert system.last_layer == ("2.weight", "2.bias")
+    assert torch.allclose(system.J(theta, system.last_layer), whole[:, 15:21], rtol=1e-12)
+    assert torch.allclose(system.J(theta, ["2.bias"]), whole[:, 20:21], rtol=1e-12)  # by forward mode
+    assert torch.allclose(system.J(theta, ["0.bias"]), whole[:, 10:15], rtol=1e-12)
+    system.module = nn.Tanh()
+    with pytest.raises(UnknownName, match=r"no layer `nn.Linear`. Choose one of: Tanh"):
+        _ = system.last_layer
 
 
 def test_loading_changes_the_module_and_returns_the_unknowns(system):
