@@ -32,7 +32,7 @@ WIDTH = {1: 24, 2: 30, 3: 30}
 DEPTH = 2
 ROWS_PER_WEIGHT = 1.6
 FIRST_ORDER_POINTS = 2048
-POLISHED = 3  # axes that one system of features resolves
+POLISHED = 2  # axes that one system of features resolves, whatever the solution
 TRAINED = 0.65  # of the time; the rest is for the correction and the estimate
 CORRECTIONS = 4
 GAIN = 0.7  # a correction that lowers the residual by less is not added
@@ -95,7 +95,7 @@ def train(
             extra = {"share": partial(_share, task, first, end)} if training in (adam, soap) else {}
 
             def record(step, score, words=words):
-                task.record(words, step=step, score=score, unknowns=objective.size)
+                task.record("train", step=step, score=score, unknowns=objective.size, message=words)
 
             done, stop = training(objective, lambda end=end: task.clock.elapsed >= end, record, **extra)
             steps += done
@@ -111,7 +111,9 @@ def train(
     outcome = Outcome(objective.trial, math.inf, score, stop, method, remarks, objective.estimates())
     task.keep(outcome)
     if task.dimension <= POLISHED and not task.problem.unknowns and not own and method == "network":
-        outcome = polish(task, outcome)
+        polished = polish(task, outcome)
+        if polished is not None:
+            return polished
     return improve(plain, outcome, checks, keep=own or bool(task.problem.unknowns))
 
 
@@ -153,16 +155,16 @@ def improve(task: Task, outcome: Outcome, checks: list, keep: bool) -> Outcome:
     return outcome
 
 
-def polish(task: Task, outcome: Outcome) -> Outcome:
-    """Newton steps on features from the trained network, where that gives a better solution."""
+def polish(task: Task, outcome: Outcome) -> Outcome | None:
+    """Newton steps on features from the trained network; None where that does not give a better solution."""
     search = NewtonSearch(task)
     search.current, search.current_score = as_function(outcome.trial), outcome.score
     search.pilots()
     if not search.tried or search.ranked()[0].score > 10 * outcome.score:
-        return outcome
+        return None
     polished = grow(task, search)
     if polished.score >= outcome.score:
-        return outcome
+        return None
     polished.method = outcome.method
     polished.remarks = [*outcome.remarks, "polished by Newton steps on " + polished.remarks[0]]
     return polished
