@@ -152,7 +152,10 @@ def better(task: Task, one: Outcome, other: Outcome) -> Outcome:
         found.stop = f"{found.stop}. {one.method}: {one.stop}" if one.trial is None and one.stop else found.stop
         return found
     best, rival = sorted((one, other), key=lambda outcome: outcome.error_estimate)
-    points = task.draw(widest_equation(task.terms), 2000, task.rng(101))
+    domain = widest_equation(task.terms)
+    if domain is None:
+        return best
+    points = task.draw(domain, 2000, task.rng(101))
     gap = max(distance(task, points, as_function(best.trial), as_function(rival.trial)))
     admitted = gap - 10 * rival.error_estimate
     if math.isfinite(admitted):

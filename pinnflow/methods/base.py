@@ -129,7 +129,7 @@ class Task:
     callbacks: tuple = ()
     history: list[dict] = field(default_factory=list)
     latest: Outcome | None = None  # what there is when the user interrupts
-    on_keep: Callable[[Outcome], None] = lambda outcome: None
+    on_keep: Callable[[Outcome], Any] = lambda outcome: None
     start: Any = None  # a trial of an earlier fit to go on from
     alternative: bool = False  # another method is waiting, so a hopeless one may give up early
 

@@ -46,11 +46,19 @@ def reaction_diffusion():
     e, f = 1 + exp(-t) * cos(pi * x) / 2, 3 - exp(-t) * cos(pi * x) * x * (1 - x)
     return Problem(
         manufactured(
-            [u.diff(t) - (1 + u**2 * v - 4 * u + u.diff(x, 2) / 50), v.diff(t) - (3 * u - u**2 * v + v.diff(x, 2) / 50)],
+            [
+                u.diff(t) - (1 + u**2 * v - 4 * u + u.diff(x, 2) / 50),
+                v.diff(t) - (3 * u - u**2 * v + v.diff(x, 2) / 50),
+            ],
             {u: e, v: f},
         ),
         {t: (0, 2), x: (0, 1)},
-        start(u, e) + start(v, f) + [Eq(u.diff(x).subs(x, p), e.diff(x).subs(x, p)) for p in (0, 1)] + data(v, f, x, 0, 1),
+        [
+            *start(u, e),
+            *start(v, f),
+            *(Eq(u.diff(x).subs(x, p), e.diff(x).subs(x, p)) for p in (0, 1)),
+            *data(v, f, x, 0, 1),
+        ],
         exact={u: e, v: f},
     )
 

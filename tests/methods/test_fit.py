@@ -162,7 +162,7 @@ def test_bad_options_are_refused_in_words(options, error, words):
 
 
 def test_methods_that_do_not_apply_say_what_would():
-    with pytest.raises(NotApplicable, match="not linear.*evolution"):
+    with pytest.raises(NotApplicable, match=r"not linear.*evolution"):
         burgers().fit(method="least squares")
 
 
@@ -184,7 +184,9 @@ def test_blow_up_is_reported():
 def test_a_network_of_ones_own_is_trained():
     x = coordinates("x")
     u = field("u", x)
-    problem = Problem([Eq(u.diff(x, 2), -u)], {x: (0, 1)}, [Eq(u.subs(x, 0), 1), Eq(u.diff(x).subs(x, 0), 0)], exact=cos(x))
+    problem = Problem(
+        [Eq(u.diff(x, 2), -u)], {x: (0, 1)}, [Eq(u.subs(x, 0), 1), Eq(u.diff(x).subs(x, 0), 0)], exact=cos(x)
+    )
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)).double()
     solution = problem.fit(network=network, time_limit=6)
