@@ -67,7 +67,7 @@ def poisson_source() -> Callable:
 
 
 LADDERS = {
-    1: ("Fourier, ETDRK4", burgers, (256, 512, 1024, 2048, 4096)),
+    1: ("Fourier, ETDRK4", burgers, (256, 512, 1024, 1536, 2048, 2560, 3072, 4096)),
     6: ("sine series", wave, (4, 8, 16)),
     11: ("Chebyshev collocation", poisson, (8, 12, 16, 20, 24, 32, 48)),
 }

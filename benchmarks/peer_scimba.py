@@ -2,8 +2,8 @@
 
 scimba differentiates a problem twice over, once for the loss (`operator`) and once for the metric
 (`functional_operator`). The wave is written as a system of first order in time, which is what its class for time
-offers. Its default network, six layers of 20, allows some 20 steps a minute on two cores; the networks here are
-the best of those tried within the time: one layer of 64, and for Burgers two of 20.
+offers. Its default network, six layers of 20, leaves time for few steps a minute on a processor; the networks here did
+best among some that were tried: one layer of 64, and for Burgers two of 20.
 """
 
 from __future__ import annotations

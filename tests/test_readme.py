@@ -74,6 +74,17 @@ def test_message_in_the_readme_is_the_one_that_comes():
     assert f"{caught.value}\n" in code(ROOT / "README.md", "text")
 
 
+def test_measured_table_has_an_error_and_seconds_in_every_row_and_says_how_to_repeat_it():
+    measured = README.split("<!-- measured: begin.")[1].split("<!-- measured: end -->")[0]
+    header, rule, *rows = re.findall(r"^\|(.*)\|$", measured, flags=re.M)
+    assert [c.strip() for c in header.split("|")] == ["problem", "solved by", "relative L2 error", "seconds"]
+    assert set(rule) <= set("-|:") and len(rows) >= 3
+    for row in rows:
+        *_, error, seconds = (c.strip() for c in row.split("|"))
+        assert re.fullmatch(r"\de[-+]\d\d", error) and float(seconds) > 0, row
+    assert "python -m benchmarks.peers" in measured and "cores" in measured
+
+
 def test_five_minutes_can_be_typed_in_as_they_stand(tmp_path):
     done = run("\n".join(code(ROOT / "docs" / "five-minutes.md")), tmp_path)
     assert done.returncode == 0, done.stderr
