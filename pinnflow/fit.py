@@ -109,6 +109,8 @@ def run(task: Task, choice: Choice) -> Outcome:
     limit = task.clock.limit
     share = 0.6 if choice.good_enough < SOLVED else 0.85  # of the time, for a method that another one waits behind
     for i, name in enumerate(choice.methods):
+        if best is not None and limit - task.clock.elapsed < max(1.0, 0.1 * limit):
+            break  # too little time for another method to do better
         last = i == len(choice.methods) - 1
         task.alternative = not last
         task.clock.limit = task.clock.elapsed + (limit - task.clock.elapsed) * (1.0 if last else share)
@@ -173,6 +175,7 @@ def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> 
     if violated:
         estimate = max(estimate, min(score, 1.0))
         stop = f"NOT SOLVED: the equations are violated by {score:.0%} of their terms on fresh points. {stop}"
+    stop += warned(task.problem)
     floating = [task.problem.fields[f].func.__name__ for f in sorted(floating_fields(task))]
     settings: dict[str, Any] = {
         "floating_fields": floating,
@@ -199,6 +202,15 @@ def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> 
         settings=settings,
         seed=task.seed,
     )
+
+
+def warned(problem) -> str:
+    """What `check()` warns of, so that a number is not read without it."""
+    warnings = problem.check().warnings
+    if not warnings:
+        return ""
+    more = f" and {len(warnings) - 1} more" if len(warnings) > 1 else ""
+    return f". Mind what `check()` warns of{more}: {warnings[0].statement}: {warnings[0].message}"
 
 
 def estimates(outcome: Outcome) -> dict:

@@ -277,3 +277,39 @@ def _somewhere(found, worst, problem):
     if np.all(found < 0):
         return ""
     return " at " + ", ".join(f"{c} = {v:.4g}" for c, v in zip(problem.columns, worst, strict=True))
+
+
+@check
+def jumps_in_coefficients(problem: Problem) -> Iterator[Finding]:
+    """A coefficient of the highest derivatives that jumps: sympy has dropped what the jump contributes."""
+    jumping = (sympy.Piecewise, sympy.Heaviside, sympy.sign, sympy.floor, sympy.ceiling)
+    for block in problem.blocks:
+        if block.kind != "equation":
+            continue
+        for part in block.parts:
+            highest = max((a.order for a in part.atoms), default=0)
+            for atom in part.atoms:
+                slope = sympy.diff(part.expression, atom.symbol) if atom.order == highest else sympy.S.Zero
+                if highest < 2 or not slope.has(*jumping) or not _jumps(slope, problem):
+                    continue
+                yield Finding(
+                    "warning",
+                    "jump",
+                    block.name,
+                    f"the coefficient of `{_derivative(atom, problem)}` jumps in the domain. The equation is "
+                    "taken as it stands between the jumps, so nothing says that the flux is continuous across them.",
+                    "Smooth the coefficient over a short distance, or solve each side with a condition that ties both.",
+                )
+                break
+
+
+def _jumps(expression, problem):
+    """Whether the values change by a step that does not shrink with the distance of the points."""
+    steps = []
+    for count in (257, 2049):
+        largest = 0.0
+        for column in problem.columns:
+            found = values(expression, problem, line_in(problem, column, count))
+            largest = max(largest, float(np.nanmax(np.abs(np.diff(found)), initial=0.0)))
+        steps.append(largest)
+    return steps[0] > 0 and steps[1] > 0.5 * steps[0]

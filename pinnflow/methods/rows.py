@@ -18,6 +18,7 @@ from torch import Tensor
 from pinnflow.methods.base import Task, Term
 from pinnflow.trial.expansion import Expansion
 
+VANISHING = 1e-8  # a field smaller than this part of the largest one is taken for zero
 DISTANCE_POINTS = 8192  # an error may sit in a corner of the domain that few points meet
 SVD_LARGEST = 700  # unknowns; above, the SVD would take most of the time
 
@@ -210,7 +211,8 @@ def measure(
             wanted = [(task.field_index(a), a.orders) for a in term.part.atoms]
             if term.block.kind != "equation":
                 scale = max(scale, sum(s * v for s, v in zip(slopes, size_in_domain(wanted), strict=True)))
-            fields = size_in_domain([(f, zero) for f, _ in wanted])
+            sizes = size_in_domain([(f, zero) for f in range(len(task.problem.fields))])
+            fields = [max(sizes[f], VANISHING * max(sizes)) for f, _ in wanted]
             natural = max(
                 (
                     s * v / math.prod(h**o for h, o in zip(half, orders, strict=True))
@@ -234,17 +236,24 @@ def _rms(values: Tensor) -> float:
 
 
 def distance(task: Task, points: Tensor, one: Function, other: Function) -> list[float]:
-    """Relative L2 distance per field at `points`; a field fixed only up to a constant is compared up to it."""
+    """Relative L2 distance per field at `points`; a field fixed only up to a constant is compared up to it.
+
+    A field that vanishes beside others has no size of its own: a small part of the largest stands in for it.
+    """
     zero = (0,) * task.dimension
     wanted = [(f, zero) for f in range(len(task.problem.fields))]
-    result = []
+    floating = floating_fields(task)
+    sizes, gaps = [], []
     for f, (a, b) in enumerate(zip(one(points, wanted), other(points, wanted), strict=True)):
-        if f in floating_fields(task):
+        if f in floating:
             a, b = a - a.mean(), b - b.mean()
-        size = float(torch.linalg.vector_norm(a))
-        gap = float(torch.linalg.vector_norm(a - b))
-        result.append(gap / size if size > 0 else (0.0 if gap == 0 else float("inf")))
-    return result
+        sizes.append(float(torch.linalg.vector_norm(a)))
+        gaps.append(float(torch.linalg.vector_norm(a - b)))
+    floor = VANISHING * max(sizes)
+    return [
+        gap / max(size, floor) if max(size, floor) > 0 else (0.0 if gap == 0 else float("inf"))
+        for size, gap in zip(sizes, gaps, strict=True)
+    ]
 
 
 def floating_fields(task: Task) -> set[int]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sympy import Eq, Max, Rational, Symbol, cos, exp, log, pi, sech, sin, sqrt
+from sympy import Eq, Max, Piecewise, Rational, Symbol, cos, exp, log, pi, sech, sin, sqrt
 
 import pdes
 from pinnflow import (
@@ -417,3 +417,17 @@ def test_a_logarithm_of_the_field_is_no_zero_solution():
     u = field("u", x)
     problem = Problem([Eq(u * u.diff(x, 2) + log(u), 0)], {x: (0, 1)}, [Eq(u.subs(x, 0), 1), Eq(u.subs(x, 1), 2)])
     assert not [f for f in problem.check().findings if f.code == "zero solution"]
+
+
+def test_a_jump_in_the_leading_coefficient_is_warned_of():
+    """sympy differentiates a step to zero, so the flux condition at the jump is lost without a word."""
+    x = coordinates("x")
+    u = field("u", x)
+    ends = [Eq(u.subs(x, 0), 0), Eq(u.subs(x, 1), 0)]
+
+    def codes(k):
+        problem = Problem([Eq((k * u.diff(x)).diff(x), -1)], {x: (0, 1)}, ends)
+        return [f.code for f in problem.check().findings]
+
+    assert codes(Piecewise((1, x < Rational(1, 2)), (10, True))) == ["jump"]
+    assert codes(Piecewise((1 + x, x < Rational(1, 2)), (2 - x, True))) == []

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sympy import Eq, pi, sin
+from sympy import Eq, exp, pi, sin
 
 from pinnflow import Problem, coordinates, field
 from pinnflow.solution.report import true_error
@@ -78,3 +78,33 @@ def test_error_is_the_same_in_any_units():
         )
         found.append(problem.fit()(t=0.3, x=0.4 * length) / size)
     assert found == pytest.approx([found[0]] * 3, rel=1e-10)
+
+
+def test_a_field_that_vanishes_beside_another_is_no_false_alarm():
+    """b = 0 solves b_t = b_xx - b^2; its rounding noise is not a size."""
+    t, x = coordinates("t x")
+    a, b = field("a", t, x), field("b", t, x)
+    e = exp(-t) * sin(pi * x)
+    ends = [Eq(f.subs(x, p), 0) for f in (a, b) for p in (0, 1)]
+    problem = Problem(
+        [
+            Eq(a.diff(t), a.diff(x, 2) - a * b + e.diff(t) - e.diff(x, 2)),
+            Eq(b.diff(t), b.diff(x, 2) - b**2),
+        ],
+        {t: (0, 1), x: (0, 1)},
+        [Eq(a.subs(t, 0), e.subs(t, 0)), Eq(b.subs(t, 0), 0), *ends],
+        exact={a: e, b: 0},
+    )
+    solution = problem.fit()
+    assert solution.success
+    assert solution.error_estimate < 1e-8
+
+
+def test_what_the_check_warns_of_stands_beside_the_result():
+    """Heat with one end missing has many solutions; a small residual does not tell which was meant."""
+    t, x = coordinates("t x")
+    u = field("u", t, x)
+    problem = Problem(
+        [Eq(u.diff(t), u.diff(x, 2))], {t: (0, 1), x: (0, 1)}, [Eq(u.subs(t, 0), sin(pi * x)), Eq(u.subs(x, 0), 0)]
+    )
+    assert "one condition at each end" in problem.fit(time_limit=5).stop
