@@ -134,6 +134,8 @@ def run(task: Task, choice: Choice) -> Outcome:
     return best
 
 
+ACCURATE = 1e-4  # a relative residual below this is small everywhere
+WIDESPREAD = 0.05  # part of the domain in which an equation may be violated
 ROUGH = 0.1  # relative residual that solutions which converge in rounds may have
 
 
@@ -167,14 +169,18 @@ def better(task: Task, one: Outcome, other: Outcome) -> Outcome:
 
 def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> Solution:
     """The solution with its residuals on fresh points; a large residual overrules a small estimate."""
-    checks, score = fresh_residuals(task, outcome)
+    checks, score, share = fresh_residuals(task, outcome)
     estimate, stop = outcome.error_estimate, outcome.stop
     # Residuals of rough solutions are larger than their errors; rounds that approach each other are evidence as well.
     violated = score >= (ROUGH if outcome.converging else SOLVED)
-    solved = not violated and estimate < SOLVED
+    everywhere = score > ACCURATE and share > WIDESPREAD
+    solved = not violated and not everywhere and estimate < SOLVED
     if violated:
         estimate = max(estimate, min(score, 1.0))
         stop = f"NOT SOLVED: the equations are violated by {score:.0%} of their terms on fresh points. {stop}"
+    elif everywhere:
+        estimate = max(estimate, min(share, 1.0))
+        stop = f"NOT SOLVED: an equation is violated by a third of its terms at {share:.0%} of fresh points. {stop}"
     stop += warned(task.problem)
     floating = [task.problem.fields[f].func.__name__ for f in sorted(floating_fields(task))]
     settings: dict[str, Any] = {

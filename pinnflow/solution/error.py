@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from pinnflow.methods.base import Outcome, Task
-from pinnflow.methods.rows import as_function, measure
+from pinnflow.methods.base import Outcome, Task, Term
+from pinnflow.methods.rows import Function, as_function, atom_values, measure
 
 FRESH_POINTS = 2000
 OBSERVATION_SHARE = 0.03
+NEGLIGIBLE = 1e-3  # of the rms of the terms of an equation
 
 
-def fresh_residuals(task: Task, outcome: Outcome) -> tuple[dict[str, float], float]:
-    """({statement: rms residual in problem units}, score), on fresh points of every equation and condition.
+def fresh_residuals(task: Task, outcome: Outcome) -> tuple[dict[str, float], float, float]:
+    """({statement: rms residual in problem units}, score, share), on fresh points of every equation and condition.
 
     The score is the root of the sum of squares of residual over the magnitude of its terms: above 1e-2 the function
     does not solve the problem, whatever else is said about it. Observations may be noisy: they count for 3 % of theirs.
+    The share is that of the points at which an equation is violated by a third of its terms and more: where a solution
+    is large in one corner, the score looks at that corner only.
     """
     rng = task.rng(100)
     terms = task.terms
@@ -31,4 +36,18 @@ def fresh_residuals(task: Task, outcome: Outcome) -> tuple[dict[str, float], flo
     for term, value in zip(terms, result.residuals, strict=True):
         checks[term.block.name] = max(float(value), checks.get(term.block.name, 0.0))
     share = np.array([OBSERVATION_SHARE if term.block.kind == "observation" else 1.0 for term in terms])
-    return checks, replace(result, residuals=result.residuals * share).score()
+    shares = [
+        violated_share(task, term, place, as_function(outcome.trial), unknowns)
+        for term, place in zip(terms, points, strict=True)
+        if term.block.kind == "equation"
+    ]
+    return checks, replace(result, residuals=result.residuals * share).score(), max(shares, default=0.0)
+
+
+def violated_share(task: Task, term: Term, points: Tensor, function: Function, unknowns: Sequence[Tensor]) -> float:
+    """Of the points at which the terms are not negligible, the part where the residual is a third of them or more."""
+    values = atom_values(task, term, points, function)
+    size = term.residual.terms(points, values, unknowns).abs().sum(dim=1)
+    counted = size > NEGLIGIBLE * size.square().mean().sqrt()
+    wrong = term.residual.value(points, values, unknowns).abs() > size / 3
+    return float((wrong & counted).sum() / max(int(counted.sum()), 1))

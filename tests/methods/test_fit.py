@@ -194,3 +194,12 @@ def test_a_network_of_ones_own_is_trained():
     assert solution.trial.module is network
     assert error < 1e-2
     assert 0.1 < solution.error_estimate / error < 10
+
+
+def test_an_equation_violated_over_most_of_the_domain_is_not_solved():
+    """Newton bends u' = u^2 to a function that is huge at the end, where alone the residual is small beside its terms."""
+    t = coordinates("t")
+    u = field("u", t)
+    solution = Problem([Eq(u.diff(t), u**2)], {t: (0, 2)}, [Eq(u.subs(t, 0), 1)]).fit(time_limit=8, method="newton")
+    assert not solution.success
+    assert solution.error_estimate > 0.1
