@@ -45,9 +45,14 @@ def fresh_residuals(task: Task, outcome: Outcome) -> tuple[dict[str, float], flo
 
 
 def violated_share(task: Task, term: Term, points: Tensor, function: Function, unknowns: Sequence[Tensor]) -> float:
-    """Of the points at which the terms are not negligible, the part where the residual is a third of them or more."""
+    """Of the points at which the terms are not negligible, the part where the residual is a third of them or more.
+
+    Negligible are terms that the typical residual would reach: a density is not judged where it has died out.
+    """
     values = atom_values(task, term, points, function)
     size = term.residual.terms(points, values, unknowns).abs().sum(dim=1)
-    counted = size > NEGLIGIBLE * size.square().mean().sqrt()
-    wrong = term.residual.value(points, values, unknowns).abs() > size / 3
+    residual = term.residual.value(points, values, unknowns).abs()
+    typical = size.square().mean().sqrt()
+    counted = size > torch.maximum(NEGLIGIBLE * typical, 2 * residual.square().mean().sqrt())
+    wrong = residual > size / 3
     return float((wrong & counted).sum() / max(int(counted.sum()), 1))
