@@ -197,7 +197,7 @@ def test_a_network_of_ones_own_is_trained():
 
 
 def test_an_equation_violated_over_most_of_the_domain_is_not_solved():
-    """Newton bends u' = u^2 to a function that is huge at the end, where alone the residual is small beside its terms."""
+    """Newton bends u' = u^2 to a function that is huge at the end, where alone the residual is small beside it."""
     t = coordinates("t")
     u = field("u", t)
     solution = Problem([Eq(u.diff(t), u**2)], {t: (0, 2)}, [Eq(u.subs(t, 0), 1)]).fit(time_limit=8, method="newton")
