@@ -10,7 +10,7 @@ Sources: Zhang et al., Frozen-PINN, 2405.20836 (space features, time integration
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,6 @@ class Semidiscrete:
         self.columns = task.problem.columns
         self.time = task.time_column
         self.start = task.bounds[self.time][0]
-        self.scaled = task.frame.scale(grid.points)
         self.root = np.sqrt(grid.weights)
         self._orthonormalise()
         self._layout()
@@ -315,16 +314,7 @@ class Semidiscrete:
     def initial_state(self) -> np.ndarray:
         """The projection of the initial data, meeting the boundary data; algebraic fields start at zero."""
         state = np.zeros(self.size)
-        points = self.grid.points.clone()
-        points[:, self.time] = self.start
-        values: dict[tuple[int, int], np.ndarray] = {}
-        for part in self.form.initial:
-            atom = part.atoms[0]
-            f, k = self.task.field_index(atom), atom.orders[self.time]
-            slope = sympy.diff(part.expression, atom.symbol)
-            given = -part.expression.subs(atom.symbol, 0) / slope
-            data = lower([given], self.columns)(list(points.unbind(1)))[0].expand(len(points)).numpy()
-            values[f, k] = self.tests[f].T @ data
+        values = {(f, k): self.tests[f].T @ data for f, k, data in self.initial_data()}
         for k in range(max(max(self.form.orders), 1)):
             if self.null is None:
                 for s in self.states:
@@ -340,6 +330,17 @@ class Semidiscrete:
                 if s.order == k and (s.field, k) in values:
                     state[s.span] = together[self._pieces(s.field)]
         return self._consistent(state)
+
+    def initial_data(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(field, order in time, given values `[q]` at the quadrature points) of every initial condition."""
+        points = self.grid.points.clone()
+        points[:, self.time] = self.start
+        for part in self.form.initial:
+            atom = part.atoms[0]
+            slope = sympy.diff(part.expression, atom.symbol)
+            given = -part.expression.subs(atom.symbol, 0) / slope
+            data = lower([given], self.columns)(list(points.unbind(1)))[0].expand(len(points)).numpy()
+            yield self.task.field_index(atom), atom.orders[self.time], data
 
     def _consistent(self, state):
         """Newton for the algebraic fields at the initial time."""

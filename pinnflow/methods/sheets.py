@@ -14,7 +14,6 @@ from functools import reduce
 
 import numpy as np
 import scipy.sparse as sparse
-import sympy
 import torch
 from scipy.sparse.linalg import splu
 
@@ -170,7 +169,6 @@ class SparseSystem(Semidiscrete):
         self.fixed = np.concatenate(fixed) if fixed else np.zeros(0, dtype=int)
         self.rows = sparse.vstack(rows).tocsr() if rows else None
         self._data_functions = [self._lower_data(part) for part, _ in self.data]
-        self.row_scale = np.ones(len(self.fixed))
 
     def _face_places(self, axis, place):
         """Per column the scaled places of a face: the peaks along the free columns."""
@@ -202,22 +200,18 @@ class SparseSystem(Semidiscrete):
             blocks[f] = blocks[f] + sparse.diags(slope.expand(len(points)).numpy()) @ values
         return sparse.hstack(blocks)
 
-    def _level(self, state, order=None):
-        """`[N fields]`: of every field its highest state, or the one of the given order where there is one."""
-        pieces = []
-        for f in range(len(self.bases)):
-            s = self._last(f) if order is None else self.find.get((f, order), self._last(f))
-            pieces.append(state[..., s.span])
-        return np.concatenate(pieces, axis=-1)
+    def _level(self, state):
+        """`[N fields]`: of every field its highest state."""
+        return np.concatenate([state[..., self._last(f).span] for f in range(len(self.bases))], axis=-1)
 
-    def _wanted(self, t):
-        """The data of the conditions, differentiated as often as the state they bind."""
+    def _data_at(self, t, order=None):
+        """The data of the conditions, differentiated `order` times, or as often as the state they bind."""
         values = []
         for (part, places), (function, _) in zip(self.data, self._data_functions, strict=True):
-            order = max(self.form.orders[self.task.field_index(part.atoms[0])], 1) - 1
+            own = max(self.form.orders[self.task.field_index(part.atoms[0])], 1) - 1
             columns = list(places.unbind(1))
             columns[self.time] = torch.full_like(columns[0], t)
-            values.append(function(columns)[order].expand(len(places)).numpy())
+            values.append(function(columns)[own if order is None else order].expand(len(places)).numpy())
         return np.concatenate(values)
 
     # -- the system ----------------------------------------------------------------------------------------------
@@ -239,7 +233,7 @@ class SparseSystem(Semidiscrete):
         if len(self.fixed):
             bound = (self.rows @ self._level(states).T).T
             for i, t in enumerate(times):
-                result[i, self.fixed] = self._wanted(t) - bound[i]
+                result[i, self.fixed] = self._data_at(t) - bound[i]
         return result
 
     def jacobian(self, t, state):
@@ -282,17 +276,10 @@ class SparseSystem(Semidiscrete):
 
     def initial_state(self):
         """The projection of the initial data with the conditions in their rows; algebraic fields start at zero."""
-        points = self.grid.points.clone()
-        points[:, self.time] = self.start
         n = self.bases[0].size
         state = np.zeros(self.size)
         plain = (self.test.T @ self.design(0, (0,) * len(self.columns))).tocsr()
-        for part in self.form.initial:
-            atom = part.atoms[0]
-            f, k = self.task.field_index(atom), atom.orders[self.time]
-            slope = sympy.diff(part.expression, atom.symbol)
-            given = -part.expression.subs(atom.symbol, 0) / slope
-            data = lower([given], self.columns)(list(points.unbind(1)))[0].expand(len(points)).numpy()
+        for f, k, data in self.initial_data():
             right = self.test.T @ data
             span = self._last(f).span
             local = [i for i, row in enumerate(self.fixed) if span.start <= row < span.stop]
@@ -304,19 +291,11 @@ class SparseSystem(Semidiscrete):
                 spread = sparse.csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), (n, len(rows)))
                 matrix = sparse.diags(keep) @ plain + spread @ own
                 right = right * keep
-                right[rows] = self._at_start(k)[local]
+                right[rows] = self._data_at(self.start, k)[local]
             else:
                 matrix = plain
             state[self.find[f, k].span] = splu(matrix.tocsc()).solve(right)
         return self._consistent(state)
-
-    def _at_start(self, order):
-        values = []
-        for (_, places), (function, _) in zip(self.data, self._data_functions, strict=True):
-            columns = list(places.unbind(1))
-            columns[self.time] = torch.full_like(columns[0], self.start)
-            values.append(function(columns)[order].expand(len(places)).numpy())
-        return np.concatenate(values)
 
     def _consistent(self, state):
         spans = [self._last(f).span for f, order in enumerate(self.form.orders) if order == 0]
