@@ -1,0 +1,1 @@
+"""Latent spaces of image generators, explored as flows of learned potentials that obey a declared equation."""

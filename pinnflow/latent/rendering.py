@@ -1,0 +1,54 @@
+"""Calling a generator: in its own dtype and on its device, in chunks, with its answer checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pinnflow.errors import WrongShape
+
+
+def own_dtype(generator: Callable[[Tensor], Tensor]) -> torch.dtype:
+    """The dtype a generator computes in: its weights', its attribute `dtype`, or float32."""
+    declared = getattr(generator, "dtype", None)
+    if isinstance(declared, torch.dtype):
+        return declared
+    if isinstance(generator, nn.Module):
+        for tensor in (*generator.parameters(), *generator.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype
+    return torch.float32
+
+
+def own_device(generator: Callable[[Tensor], Tensor], default: torch.device) -> torch.device:
+    """Where a generator's weights lie; `default` where it has none."""
+    if isinstance(generator, nn.Module):
+        for tensor in (*generator.parameters(), *generator.buffers()):
+            return tensor.device
+    return default
+
+
+def images(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """G(z), `[n, c, h, w]`, differentiable; z is cast to the generator's dtype and device.
+
+    Raises:
+        WrongShape: the generator did not answer with one image for each code.
+    """
+    answer = generator(z.to(dtype=own_dtype(generator), device=own_device(generator, z.device)))
+    if not isinstance(answer, Tensor) or answer.dim() != 4 or len(answer) != len(z):
+        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise WrongShape(
+            f"the generator answered {found} to codes of shape {tuple(z.shape)}; "
+            f"it must return images [{len(z)}, channels, height, width]"
+        )
+    return answer
+
+
+@torch.no_grad()
+def render(generator: Callable[[Tensor], Tensor], z: Tensor, *, chunk: int = 256) -> Tensor:
+    """Images `[..., c, h, w]` of codes `[..., d]`, without gradients."""
+    rows = z.reshape(-1, z.shape[-1])
+    parts = [images(generator, part) for part in rows.split(chunk)] if len(rows) else [images(generator, rows)]
+    return torch.cat(parts).unflatten(0, z.shape[:-1])

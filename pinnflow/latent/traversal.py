@@ -1,0 +1,284 @@
+"""`Flow`: K vector fields in the latent space of a generator, and how a sample walks along one of them.
+
+Everything that can be walked (potential flows, linear directions, oracles) is a `Flow` and supplies `velocity` only.
+Step i = 1, 2, ... of a walk is taken at time t = i with dt = 1. With a `step_length` the velocity counts by its
+direction alone, so that all flows are compared at the same length of path; a zero velocity is a zero step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pinnflow.errors import NonFinite, UnknownName, WrongShape
+from pinnflow.latent.inversion import solve_fixed_points
+from pinnflow.latent.rendering import render
+
+Field = Callable[[Tensor, float], Tensor]
+
+
+def _euler(field: Field, z: Tensor, t: float) -> Tensor:
+    return z + field(z, t)
+
+
+def _runge_kutta(field: Field, z: Tensor, t: float) -> Tensor:
+    a = field(z, t)
+    b = field(z + a / 2, t + 0.5)
+    c = field(z + b / 2, t + 0.5)
+    d = field(z + c, t + 1.0)
+    return z + (a + 2 * b + 2 * c + d) / 6
+
+
+def _midpoint(field: Field, z: Tensor, t: float) -> Tensor:
+    """The implicit midpoint rule: the same equation forwards and backwards, hence reversible."""
+    return solve_fixed_points(lambda end: z + field((z + end) / 2, t + 0.5), z + field(z, t + 0.5))
+
+
+INTEGRATORS: dict[str, Callable[[Field, Tensor, float], Tensor]] = {
+    "euler": _euler,
+    "runge-kutta": _runge_kutta,
+    "midpoint": _midpoint,
+}
+
+
+class Flow:
+    """K vector fields v_k(z, t) in a latent space, walked in steps.
+
+    Attributes:
+        generator: maps codes `[n, d]` to images `[n, c, h, w]`; None where only codes are of interest.
+        latent_dim: d.
+        potentials: K, the number of fields.
+        name: what tables call it.
+        device: of the codes.
+        dtype: of the codes.
+    """
+
+    def __init__(
+        self,
+        generator: Callable[[Tensor], Tensor] | None,
+        latent_dim: int,
+        potentials: int,
+        *,
+        name: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+    ):
+        self.generator = generator
+        self.latent_dim = positive("latent_dim", latent_dim)
+        self.potentials = positive("potentials", potentials)
+        self.name = name or type(self).__name__
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype
+
+    def velocity(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
+        """v_k(z, t), `[n, d]`; differentiable where gradients are enabled.
+
+        Args:
+            z: codes, `[n, d]`.
+            t: times, a number or `[n]`.
+            k: which field, a number or `[n]`.
+        """
+        raise NotImplementedError
+
+    def fit(self, **settings) -> Flow:
+        """Finds what the fields need to know; nothing, unless a subclass says so."""
+        return self
+
+    def traverse(
+        self,
+        z: Tensor,
+        potential: int | Tensor = 0,
+        steps: int = 6,
+        step_length: float | None = 0.35,
+        direction: int | Tensor = 1,
+        *,
+        integrator: str = "euler",
+        start: int = 0,
+    ) -> Tensor:
+        """Walks `steps` steps from z along one field, `[steps + 1, n, d]` with z first.
+
+        Args:
+            z: codes, `[n, d]` or `[d]`.
+            potential: which field, a number or one for each row.
+            steps: number of steps; step i is taken at t = start + i.
+            step_length: of every step in the latent space; None takes the velocity as it is.
+            direction: 1, or -1 for a walk against the velocity at the same times; may differ by row.
+            integrator: `euler`, `runge-kutta`, or the reversible `midpoint`.
+            start: steps taken before, for a walk that goes on from another one.
+
+        Raises:
+            WrongShape: z is not `[n, latent_dim]`.
+            UnknownName: no such integrator.
+            ValueError: no such potential, or `steps`, `step_length` or `direction` makes no sense.
+            NonFinite: the walk left the numbers.
+        """
+        z, k, sign = self._read(z, potential, steps, step_length, direction, integrator)
+        step = INTEGRATORS[integrator]
+        path = [z]
+        with torch.no_grad():
+            for i in range(start + 1, start + steps + 1):
+                path.append(step(self._field(k, step_length, sign), path[-1], float(i)))
+        return self._finite(torch.stack(path))
+
+    def inverse(
+        self,
+        z: Tensor,
+        potential: int | Tensor = 0,
+        steps: int = 6,
+        step_length: float | None = 0.35,
+        direction: int | Tensor = 1,
+        *,
+        integrator: str = "euler",
+        start: int = 0,
+    ) -> Tensor:
+        """Walks the steps of `traverse` back from its end: `[steps + 1, n, d]`, z first and the start last.
+
+        Every step solves for the code that `traverse` moved to the given one. Where a field contracts so much that two
+        codes are moved to the same place, the one nearest along a step that grows from nothing is returned.
+
+        Args: as for `traverse`, with which they have to agree.
+
+        Raises:
+            NotSolved: a step has no inverse to 1e-8; with the `midpoint` integrator, or shorter steps, it has.
+        """
+        z, k, sign = self._read(z, potential, steps, step_length, direction, integrator)
+        path = [z]
+        with torch.no_grad():
+            for i in range(start + steps, start, -1):
+                path.append(self._back(integrator, self._field(k, step_length, sign), path[-1], float(i)))
+        return self._finite(torch.stack(path))
+
+    def _back(self, integrator, field, end, t):
+        if integrator == "midpoint":
+            return _midpoint(lambda z, time: -field(z, time), end, t)
+        step = INTEGRATORS[integrator]
+        return solve_fixed_points(lambda z: z + end - step(field, z, t), end - field(end, t))
+
+    def log_density(self, path: Tensor) -> Tensor:
+        """log of the standard normal density at codes `[..., d]`, `[...]`: how usual a code is for the generator."""
+        d = path.shape[-1]
+        return -(path**2).sum(dim=-1) / 2 - d / 2 * float(torch.log(torch.tensor(2 * torch.pi)))
+
+    def transported_log_density(
+        self,
+        z: Tensor,
+        potential: int | Tensor = 0,
+        steps: int = 6,
+        step_length: float | None = 0.35,
+        direction: int | Tensor = 1,
+        *,
+        start: int = 0,
+    ) -> Tensor:
+        """log-density along Euler's walk of codes that are standard normal at its start, `[steps + 1, n]`.
+
+        By the change of variables: log|det(I + Dv)| of every step is subtracted, from the exact d x d Jacobian.
+        Arguments as for `traverse`.
+        """
+        z, k, sign = self._read(z, potential, steps, step_length, direction, "euler")
+        values = [self.log_density(z)]
+        for i in range(start + 1, start + steps + 1):
+            with torch.enable_grad():
+                begin = z.detach().requires_grad_()
+                end = begin + self._field(k, step_length, sign)(begin, float(i))
+                rows = [torch.autograd.grad(column.sum(), begin, retain_graph=True)[0] for column in end.unbind(1)]
+            values.append(values[-1] - torch.linalg.slogdet(torch.stack(rows, dim=1)).logabsdet)
+            z = end.detach()
+        return torch.stack(values)
+
+    def render(self, z: Tensor, *, chunk: int = 256) -> Tensor:
+        """Images of codes `[..., d]`, `[..., c, h, w]`, in the generator's own dtype, without gradients."""
+        if self.generator is None:
+            raise ValueError(
+                f"the flow `{self.name}` has no generator, so there are no images; give one when it is made"
+            )
+        return render(self.generator, z.to(self.device), chunk=chunk)
+
+    def sample(self, count: int, seed: int = 0) -> Tensor:
+        """Standard normal codes `[count, d]`, the same for a seed on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        z = torch.randn(count, self.latent_dim, generator=generator, dtype=torch.float64)
+        return z.to(device=self.device, dtype=self.dtype)
+
+    def _field(self, k, step_length, sign):
+        """What one step adds: the velocity, or `step_length` times its direction; zero where it is zero."""
+
+        def field(z, t):
+            v = self.velocity(z, t, k)
+            return sign * (v if step_length is None else step_length * unit(v))
+
+        return field
+
+    def _read(self, z, potential, steps, step_length, direction, integrator):
+        if integrator not in INTEGRATORS:
+            raise UnknownName("integrator", integrator, tuple(INTEGRATORS))
+        positive("steps", steps)
+        if step_length is not None and not (isinstance(step_length, (int, float)) and step_length > 0):
+            raise ValueError(
+                f"`step_length` is {step_length!r}; it must be a positive number, or None for raw velocities"
+            )
+        z = self.codes(z)
+        k = self.index(potential, len(z))
+        sign = torch.as_tensor(direction, dtype=self.dtype, device=self.device)
+        if sign.dim() > 1 or (sign.dim() == 1 and len(sign) != len(z)) or not bool((sign.abs() == 1).all()):
+            raise ValueError(
+                f"`direction` is {direction!r}; it must be 1 or -1, or one of them for each of {len(z)} codes"
+            )
+        return z, k, (sign[:, None] if sign.dim() else sign)
+
+    def codes(self, z) -> Tensor:
+        """z as `[n, d]` on the flow's device and in its dtype."""
+        z = torch.as_tensor(z, dtype=self.dtype, device=self.device)
+        z = z[None] if z.dim() == 1 else z
+        if z.dim() != 2 or z.shape[1] != self.latent_dim:
+            raise WrongShape(f"`z` has shape {tuple(z.shape)}; codes of `{self.name}` are [n, {self.latent_dim}]")
+        if not bool(torch.isfinite(z).all()):
+            row = int((~torch.isfinite(z)).any(dim=1).nonzero()[0])
+            raise NonFinite(f"`z` is not finite in row {row}")
+        return z
+
+    def index(self, k, rows: int) -> Tensor:
+        """k as `[rows]` whole numbers below K."""
+        k = torch.as_tensor(k, device=self.device)
+        if (
+            k.is_floating_point()
+            or k.is_complex()
+            or k.dtype == torch.bool
+            or k.dim() > 1
+            or (k.dim() == 1 and len(k) != rows)
+        ):
+            raise ValueError(
+                f"`potential` must be a whole number or one for each of {rows} codes; found {k.dtype}, {tuple(k.shape)}"
+            )
+        if k.numel() and (int(k.min()) < 0 or int(k.max()) >= self.potentials):
+            raise ValueError(
+                f"there is no potential {int(k.min()) if int(k.min()) < 0 else int(k.max())}: "
+                f"`{self.name}` has {self.potentials}, counted from 0"
+            )
+        return k.long().expand(rows)
+
+    def _finite(self, path):
+        bad = ~torch.isfinite(path).flatten(1).all(dim=1)
+        if bool(bad.any()):
+            raise NonFinite(
+                f"the walk of `{self.name}` left the finite numbers at step {int(bad.nonzero()[0])}; "
+                "use a `step_length`, or a shorter one"
+            )
+        return path
+
+
+def unit(v: Tensor) -> Tensor:
+    """v / |v| by row; zero, with a zero derivative, where v is zero."""
+    # The largest entry goes first, so that tiny and huge velocities neither underflow nor overflow when squared.
+    largest = v.detach().abs().amax(dim=-1, keepdim=True)
+    nonzero = largest > 0
+    scaled = torch.where(nonzero, v / torch.where(nonzero, largest, 1.0), torch.ones_like(v))
+    return torch.where(nonzero, scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True), torch.zeros_like(v))
+
+
+def positive(name: str, value) -> int:
+    """`value` as a positive whole number, or an error that names it."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` is {value!r}; it must be a positive whole number")
+    return value
