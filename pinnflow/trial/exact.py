@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 def exact_family(problem: Problem, members: int = 1, features: int = 64, *, seed: int = 0) -> nn.Module:
     """An `nn.Module` that satisfies the equations identically: `[n, coordinates]` in, `[n, members]` out.
 
+    Called as `module(points, member)`, with the number of a member for each row, it gives that member's value alone,
+    `[n, 1]`, at a cost that does not depend on how many there are. Densities have `log_density` besides, with the same
+    arguments.
+
     Its parameters are trainable and float64; whatever they are, the residual stays at rounding error. Ridge functions
     for wave and advection equations in any dimension, Gaussian mixtures moved by their own kernel for linear diffusion
     with linear drift, smooth minima of planes for viscous Hamilton-Jacobi equations and their slopes for Burgers'

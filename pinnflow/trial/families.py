@@ -52,8 +52,22 @@ class Columns(nn.Module):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     def onto(self, z: Tensor, vectors: Tensor) -> Tensor:
-        """z . v for `[members, features, d]` vectors: `[n, members, features]`."""
+        """z . v, `[n, members, features]`, for vectors `[members, features, d]` or `[n, 1, features, d]`."""
+        if vectors.dim() == 4:
+            return torch.matmul(vectors, z[:, None, :, None])[..., 0]
         return torch.nn.functional.linear(z, vectors.flatten(0, 1)).unflatten(1, (self.members, self.features))
+
+    def forward(self, points: Tensor, member: Tensor | None = None) -> Tensor:
+        """u, `[n, members]`; with one `member` for each row `[n]`, its value alone, `[n, 1]`, at the cost of one."""
+        return self.value(points, self.weights(member))
+
+    def weights(self, member: Tensor | None) -> dict[str, Tensor]:
+        """The parameters by name, `[members, ...]`, or those of each row's member, `[n, 1, ...]`."""
+        own = dict(self.named_parameters(recurse=False))
+        return own if member is None else {name: weight[member][:, None] for name, weight in own.items()}
+
+    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        raise NotImplementedError
 
 
 class RidgeWaves(Columns):
@@ -83,14 +97,14 @@ class RidgeWaves(Columns):
         self.offsets = nn.Parameter(1.5 * self.normal(generator, members, features))
         self.amplitudes = nn.Parameter(self.normal(generator, members, features) / features**0.5)
 
-    def forward(self, points: Tensor) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
         t, z = self.split(points)
-        n = self.directions / torch.linalg.vector_norm(self.directions, dim=-1, keepdim=True)
-        slope = self.log_slopes.exp()
-        place = self.onto(z - self.center, n * slope[..., None]) + self.offsets
+        n = weights["directions"] / torch.linalg.vector_norm(weights["directions"], dim=-1, keepdim=True)
+        slope = weights["log_slopes"].exp()
+        place = self.onto(z - self.center, n) * slope + weights["offsets"]
         ahead = slope * (n @ self.drift)  # speeds times slopes, [members, features]
         elapsed = (t - self.start)[:, :, None]
-        weight = self.amplitudes / slope
+        weight = weights["amplitudes"] / slope
         if self.matrix is None:
             return (weight * log_cosh(place - ahead * elapsed)).sum(dim=-1)
         apart = slope * torch.sqrt((n @ self.drift) ** 2 - ((n @ self.matrix) * n).sum(dim=-1))
@@ -122,20 +136,20 @@ class PlaneWaves(Columns):
         self.phases = nn.Parameter(3.0 * self.normal(generator, members, features, roots))
         self.amplitudes = nn.Parameter(self.normal(generator, members, features, roots) / (features * roots) ** 0.5)
 
-    def forward(self, points: Tensor) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
         t, z = self.split(points)
         elapsed = (t - (self.start + self.end) / 2)[:, :, None]
-        place = self.onto(z - self.center, self.wave_numbers)
+        place = self.onto(z - self.center, weights["wave_numbers"])
         total, r = 0.0, 0
         for polynomial, multiplicity in self.factors:
-            for root in polynomial.roots(self.wave_numbers).unbind(-1):
+            for root in polynomial.roots(weights["wave_numbers"]).unbind(-1):
                 growth, frequency = root.real, root.imag
                 largest = growth.abs() * (self.end - self.start) / 2
                 for power in range(multiplicity):
                     wave = torch.exp(growth * elapsed - largest) * torch.cos(
-                        place + frequency * elapsed + self.phases[..., r]
+                        place + frequency * elapsed + weights["phases"][..., r]
                     )
-                    term = (self.amplitudes[..., r] * wave).sum(dim=-1)
+                    term = (weights["amplitudes"][..., r] * wave).sum(dim=-1)
                     total = total + (
                         term if power == 0 else (elapsed[:, :, 0] / (self.end - self.start)) ** power * term
                     )

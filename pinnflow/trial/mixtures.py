@@ -40,18 +40,19 @@ class GaussianMixture(Columns):
         self.log_widths = nn.Parameter(math.log(0.5 * self.half) + 0.2 * self.normal(generator, members, features))
         self.log_weights = nn.Parameter(0.5 * self.normal(generator, members, features) - math.log(features))
 
-    def log_density(self, points: Tensor) -> Tensor:
-        """log u, `[n, members]`: its gradient is safe where the density itself is tiny."""
+    def log_density(self, points: Tensor, member: Tensor | None = None) -> Tensor:
+        """log u, `[n, members]` or `[n, 1]` as in a call: its gradient is safe where the density itself is tiny."""
+        weights = self.weights(member)
         t, z = self.split(points)
         z = z - self.center
         z = z if self.rotation is None else z @ self.rotation
         elapsed = t - self.start
-        total = self.log_weights + self.growth * elapsed[:, :, None]  # [n, members, features]
-        width = (2 * self.log_widths).exp()
+        total = weights["log_weights"] + self.growth * elapsed[:, :, None]  # [n, members, features]
+        width = (2 * weights["log_widths"]).exp()
         for axes, diffusion, drift in self.groups:
             stretch = torch.exp(drift * elapsed)  # [n, 1]
             y = z[:, axes] - self.constant[axes] * _integral(drift, elapsed)
-            means = self.means[..., axes]
+            means = weights["means"][..., axes]
             squares = (
                 (y**2).sum(dim=1)[:, None, None]
                 - 2 * stretch[:, :, None] * self.onto(y, means)
@@ -61,8 +62,8 @@ class GaussianMixture(Columns):
             total = total - squares / (2 * variance) - len(axes) / 2 * torch.log(variance / (self.half / 2) ** 2)
         return torch.logsumexp(total, dim=-1)
 
-    def forward(self, points: Tensor) -> Tensor:
-        return torch.exp(self.log_density(points))
+    def forward(self, points: Tensor, member: Tensor | None = None) -> Tensor:
+        return torch.exp(self.log_density(points, member))
 
 
 class RotatingMixture(Columns):
@@ -95,27 +96,28 @@ class RotatingMixture(Columns):
         self.log_widths = nn.Parameter(math.log(0.5 * self.half) + 0.2 * self.normal(generator, members, features))
         self.log_weights = nn.Parameter(0.5 * self.normal(generator, members, features) - math.log(features))
 
-    def log_density(self, points: Tensor) -> Tensor:
-        """log u, `[n, members]`."""
+    def log_density(self, points: Tensor, member: Tensor | None = None) -> Tensor:
+        """log u, `[n, members]` or `[n, 1]` as in a call."""
+        weights = self.weights(member)
         t, z = self.split(points)
         d, elapsed = self.dimension, (t - self.start)[:, :, None]
         blocks = torch.linalg.matrix_exp(elapsed * self.block)
         turn = blocks[:, d:, d:].mT  # e^(Bt)
         spread = turn @ blocks[:, :d, d:]
         shift = torch.linalg.matrix_exp(elapsed * self.mean)[:, :d, d]
-        width = (2 * self.log_widths).exp()[..., None, None]
+        width = (2 * weights["log_widths"]).exp()[..., None, None]
         covariance = width * (turn @ turn.mT)[:, None, None] + spread[:, None, None]
-        means = torch.einsum("nij,mfj->nmfi", turn, self.means) + shift[:, None, None]
+        means = (turn[:, None, None] @ weights["means"][..., None])[..., 0] + shift[:, None, None]
         lower = torch.linalg.cholesky(covariance)
         away = torch.linalg.solve_triangular(lower, ((z - self.center)[:, None, None] - means)[..., None], upper=False)[
             ..., 0
         ]
         log_root = torch.log(torch.diagonal(lower, dim1=-2, dim2=-1) / (self.half / 2)).sum(dim=-1)
-        total = self.log_weights + self.growth * elapsed - (away**2).sum(dim=-1) / 2 - log_root
+        total = weights["log_weights"] + self.growth * elapsed - (away**2).sum(dim=-1) / 2 - log_root
         return torch.logsumexp(total, dim=-1)
 
-    def forward(self, points: Tensor) -> Tensor:
-        return torch.exp(self.log_density(points))
+    def forward(self, points: Tensor, member: Tensor | None = None) -> Tensor:
+        return torch.exp(self.log_density(points, member))
 
 
 def _integral(rate: float, t: Tensor) -> Tensor:

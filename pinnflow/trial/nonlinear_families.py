@@ -36,11 +36,11 @@ class SoftPlanes(Columns):
         self.momenta = nn.Parameter(self.normal(generator, members, features, d) / d**0.5)
         self.offsets = nn.Parameter(0.3 * self.half * self.normal(generator, members, features))
 
-    def forward(self, points: Tensor) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
         t, z = self.split(points)
-        p, elapsed = self.momenta, t - self.start
+        p, elapsed = weights["momenta"], t - self.start
         height = self.kappa * ((p @ self.diffusion) * p).sum(dim=-1) + p @ self.drift
-        planes = self.onto(z - self.center, p) + self.offsets - height * elapsed[:, :, None]
+        planes = self.onto(z - self.center, p) + weights["offsets"] - height * elapsed[:, :, None]
         return self.source * elapsed - torch.logsumexp(-self.kappa * planes, dim=-1) / self.kappa
 
 
@@ -62,11 +62,11 @@ class MergingShocks(Columns):
         self.speeds = nn.Parameter(self.normal(generator, members, features))
         self.offsets = nn.Parameter(0.3 * self.half * self.normal(generator, members, features))
 
-    def forward(self, points: Tensor) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
         t, z = self.split(points)
-        p = self.speeds
+        p = weights["speeds"]
         height = self.steepening * p**2 / 2 + self.drift * p
-        planes = self.onto(z - self.center, p[..., None]) + self.offsets - height * (t - self.start)[:, :, None]
+        planes = self.onto(z - self.center, p[..., None]) + weights["offsets"] - height * (t - self.start)[:, :, None]
         return (torch.softmax(-self.kappa * planes, dim=-1) * p).sum(dim=-1)
 
 
@@ -98,16 +98,16 @@ class Paraboloids(Columns):
         turns = 0.3 * self.normal(generator, members, d, d) if d <= 64 else None
         self.turns = None if turns is None else nn.Parameter(turns)
 
-    def forward(self, points: Tensor) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
         t, z = self.split(points)
         elapsed = t - self.start
         y = (z - self.center - self.drift * elapsed) @ self.root
-        away = y[:, None] - self.centres @ self.root  # [n, members, d]
+        away = y[:, None] - weights["centres"] @ self.root  # [n, members, d]
         if self.turns is not None:
-            q = torch.linalg.matrix_exp(self.turns - self.turns.mT)
-            away = torch.einsum("nmi,mij->nmj", away, q)
-        delay = elapsed[:, :, None] + self.log_delays.exp()
-        return self.source * elapsed + self.offsets + (away**2 / delay).sum(dim=-1) / 4
+            q = torch.linalg.matrix_exp(weights["turns"] - weights["turns"].mT)
+            away = (away[..., None, :] @ q)[..., 0, :]
+        delay = elapsed[:, :, None] + weights["log_delays"].exp()
+        return self.source * elapsed + weights["offsets"] + (away**2 / delay).sum(dim=-1) / 4
 
 
 class Barenblatt(Columns):
@@ -135,13 +135,13 @@ class Barenblatt(Columns):
         self.log_radii = nn.Parameter(math.log(self.half * d**0.5) + 0.2 * self.normal(generator, members))
         self.log_delays = nn.Parameter(math.log(self.end - self.start) + 0.5 * self.normal(generator, members))
 
-    def forward(self, points: Tensor) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
         t, z = self.split(points)
-        delay = self.log_delays.exp()
+        delay = weights["log_delays"].exp()
         s = t - self.start + delay  # [n, members]
-        away = ((z[:, None] - self.center - self.centres) ** 2).sum(dim=-1)
+        away = ((z[:, None] - self.center - weights["centres"]) ** 2).sum(dim=-1)
         # C from the radius of the spot at the start.
-        height = self.steep * (2 * self.log_radii).exp() * delay ** (-2 * self.beta)
+        height = self.steep * (2 * weights["log_radii"]).exp() * delay ** (-2 * self.beta)
         inside = torch.relu(height - self.steep * away * s ** (-2 * self.beta))
         profile = inside if self.power == 2 else _root(inside, self.power - 1)
         return s ** (-self.dimension * self.beta) * profile

@@ -27,6 +27,9 @@ def residual(problem, module):
         terms = compiled.terms(Member(module, member))["equation 1"]
         worst = max(worst, float(value.abs().max() / terms.abs().sum(dim=1).max()))
         assert module(compiled.points["equation 1"])[:, member].abs().max() > 0
+    own = torch.arange(40) % module.members
+    points = compiled.points["equation 1"]
+    assert torch.allclose(module(points, own)[:, 0], module(points)[torch.arange(40), own], rtol=1e-12, atol=1e-14)
     return worst
 
 
