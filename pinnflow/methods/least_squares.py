@@ -236,8 +236,12 @@ def solve_least_squares(task: Task) -> Outcome:
     return grow(task, search)
 
 
-def grow(task: Task, search: Search) -> Outcome:
-    """Enlarge the best candidate by 1.8 with slopes times 1 and 1.4, the better kept, until nothing is gained."""
+def grow(task: Task, search: Search, until_hopeless: bool = True) -> Outcome:
+    """Enlarge the best candidate by 1.8 with slopes times 1 and 1.4, the better kept, until nothing is gained.
+
+    Args:
+        until_hopeless: leave the time to another method, where there is one, when a small residual is out of reach.
+    """
     fresh = task.draw(widest_equation(task.terms), DISTANCE_POINTS, task.rng(4))
     best = search.ranked()[0]
     task.record("pilot", unknowns=best.trial.weights.numel(), score=best.score, message=str(best.candidate))
@@ -278,7 +282,7 @@ def grow(task: Task, search: Search) -> Outcome:
         ):
             stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
             break
-        if task.alternative and hopeless(search, best):
+        if until_hopeless and task.alternative and hopeless(search, best):
             stop = "growth of the basis would not reach a small residual in time"
             break
         seconds = nominal_seconds(int(1.8 * best.trial.weights.numel()))

@@ -34,6 +34,7 @@ from pinnflow.trial.expansion import Expansion, FeatureTrial
 FIRST_STEPS = 25
 LATER_STEPS = 4
 CONVERGED = 1e-12
+SETTLED_SCORE = 0.05  # relative residual on a small basis of a solution, not of another minimum of the residual
 
 
 @register_method("newton")
@@ -43,7 +44,7 @@ def solve_newton(task: Task) -> Outcome:
     with one_thread():
         search.first_solution()
     search.pilots()
-    return grow(task, search)
+    return grow(task, search, until_hopeless=False)
 
 
 class NewtonSearch(Search):
@@ -65,16 +66,15 @@ class NewtonSearch(Search):
             Candidate("sin", tuple(3.0 * s for s in even), self.pilot),
             Candidate("sin", tuple(6.0 * s for s in even), self.pilot),
         ]
+        found = False  # Newton's method has come to rest where a small basis does as well as it can
         for start in (self.from_zero, self.from_data, self.by_homotopy):
             for candidate in bases:
                 if self.out_of_time(0.0):
                     return
                 begin = task.clock.elapsed
                 expansion = draw_expansion(task, candidate)
-                weights = start(expansion)
-                if weights is None:
-                    continue
-                fitted = self.measured(candidate, expansion, weights, begin)
+                steps = start(expansion)
+                fitted = self.measured(candidate, expansion, steps.weights, begin)
                 fitted.score = fitted.measure.score(self.scales)
                 self.remember(fitted)
                 task.record(
@@ -85,7 +85,9 @@ class NewtonSearch(Search):
                 )
                 self.tried[candidate] = fitted
                 self.accept(fitted)
-            if self.current_score < 1e-2:
+                if steps.settled and fitted.score < SETTLED_SCORE:
+                    found = True
+            if found or self.current_score < 1e-2:
                 break
         self.tried.clear()  # they are solved again from the best, with the rest
 
@@ -117,17 +119,15 @@ class NewtonSearch(Search):
 
     # -- starts --------------------------------------------------------------------------------------------------
 
-    def from_zero(self, expansion: Expansion) -> Tensor | None:
+    def from_zero(self, expansion: Expansion) -> Steps:
         points = row_points(self.task, expansion, clustered=True)
-        return newton(
-            self.task, expansion, points, torch.zeros(expansion.size, dtype=torch.float64), FIRST_STEPS
-        ).weights
+        return newton(self.task, expansion, points, torch.zeros(expansion.size, dtype=torch.float64), FIRST_STEPS)
 
-    def from_data(self, expansion: Expansion) -> Tensor | None:
+    def from_data(self, expansion: Expansion) -> Steps:
         points = row_points(self.task, expansion, clustered=True)
-        return newton(self.task, expansion, points, smooth_extension(self.task, expansion, points), FIRST_STEPS).weights
+        return newton(self.task, expansion, points, smooth_extension(self.task, expansion, points), FIRST_STEPS)
 
-    def by_homotopy(self, expansion: Expansion) -> Tensor | None:
+    def by_homotopy(self, expansion: Expansion) -> Steps:
         """Follow F(u) = (1 - s) F(u_0) from s = 0, where the extension of the data solves it, to s = 1."""
         task = self.task
         points = row_points(task, expansion, clustered=True)
@@ -141,7 +141,7 @@ class NewtonSearch(Search):
                 weights, share, step = moved.weights, target, step * 1.5
             else:
                 step /= 2
-        return newton(task, expansion, points, weights, FIRST_STEPS).weights
+        return newton(task, expansion, points, weights, FIRST_STEPS)
 
 
 @dataclass(frozen=True)
