@@ -63,11 +63,14 @@ def _nearest(pixels: Tensor, draw: Callable[[Tensor], Tensor], bank: Tensor, pic
     distance = pictures.square().sum(1) - 2.0 * pixels @ pictures.mT  # |a - b|^2 less a constant
     order = distance.topk(max(STARTS) + 1, largest=False, sorted=True).indices
     features, misfit = _descend(bank[order[:, 0]], pixels, draw, steps)
-    for start in STARTS[1:]:
+    # An angle runs into the end of its range where the other end is the way to go.
+    for start in (None, *STARTS[1:], None):
         rest = (misfit > 1e-9 * pixels.shape[1]).nonzero()[:, 0]
         if not len(rest):
             break
-        others, found = _descend(bank[order[rest, start]], pixels[rest], draw, steps)
+        stuck = features[rest].abs() >= 1.0
+        begin = torch.where(stuck, -features[rest], features[rest]) if start is None else bank[order[rest, start]]
+        others, found = _descend(begin, pixels[rest], draw, steps)
         better = found < misfit[rest]
         features[rest[better]], misfit[rest[better]] = others[better], found[better]
     return features
