@@ -3,9 +3,11 @@
 Run from the checkout:
 
     python -m benchmarks.accuracy --rows 1,2,6 --seeds 0,1,2 --json accuracy.json
+    python -m benchmarks.accuracy --rows 27 --draws 20    # noisy observations, drawn 20 times
     python -m benchmarks.accuracy --peers    # beside DeepXDE and scimba, see peers.py; needs the extra `bench`
 
-The error is the relative L2 error over all compared fields together on 5,000 fresh points in the domain.
+The error is the relative L2 error over all compared fields together on 5,000 fresh points in the domain; where
+coefficients are to be found, theirs takes its place (`observed.py`). A file keeps its other rows and seeds.
 Errors and estimates below 1e-11 count as 1e-11 in the ratio. The time is from the `Problem` object to the solution.
 """
 
@@ -20,6 +22,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from benchmarks.observed import solve_observed
 from benchmarks.statements import ROWS, Row
 from pinnflow import Problem, Solution
 
@@ -42,12 +45,16 @@ def relative_error(row: Row, problem: Problem, solution: Solution, points: int =
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-def solve_row(row: Row, seed: int) -> dict:
-    """What one run gives, as JSON."""
-    problem = row.declare()
+def solve_row(row: Row, seed: int, draws: int = 3) -> dict:
+    """What one run gives, as JSON; noisy observations are drawn several times."""
     facts = {"row": row.number, "problem": row.title, "seed": seed, "target": row.target, "limit": row.seconds}
     started = time.perf_counter()
     try:
+        if row.observed is not None:
+            found = solve_observed(row.declare, row.observed, seed, draws)
+            return {**facts, **found, "ratio": max(found["estimate"], FLOOR) / max(found["error"], FLOOR)}
+        problem = row.declare()
+        started = time.perf_counter()
         solution = problem.fit(seed=seed)
     except Exception as error:  # one failure must not cost the rest of the table
         return {**facts, "seconds": time.perf_counter() - started, "failed": f"{type(error).__name__}: {error}"}
@@ -94,11 +101,26 @@ def surroundings() -> dict:
     return {"python": platform.python_version(), **versions, "machine": platform.machine(), "cores": os.cpu_count()}
 
 
+def merge(path: str, results: list[dict]) -> dict:
+    """The content of a file with `results` in it: other rows and seeds stay, with the versions they were made with."""
+    now = surroundings()
+    kept = []
+    if os.path.exists(path):
+        with open(path) as file:
+            before = json.load(file)
+        fresh = {(facts["row"], facts["seed"]) for facts in results}
+        kept = [facts for facts in before["results"] if (facts["row"], facts["seed"]) not in fresh]
+        if before["surroundings"] != now:
+            kept = [{"surroundings": before["surroundings"], **facts} for facts in kept]
+    return {"surroundings": now, "results": sorted(kept + results, key=lambda facts: (facts["row"], facts["seed"]))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default=",".join(map(str, sorted(ROWS))), help="numbers, separated by commas")
     parser.add_argument("--seeds", default="0", help="numbers, separated by commas")
-    parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--draws", type=int, default=3, help="of noisy observations; 20 in the stored table")
+    parser.add_argument("--json", help="file for the results; those of other rows and seeds stay in it")
     parser.add_argument("--peers", action="store_true", help="rows 1, 6 and 11 beside other toolkits (extra `bench`)")
     arguments = parser.parse_args()
     if arguments.peers:
@@ -114,11 +136,12 @@ def main() -> None:
     results = []
     for number in chosen:
         for seed in map(int, arguments.seeds.split(",")):
-            results.append(solve_row(ROWS[number], seed))
+            results.append(solve_row(ROWS[number], seed, arguments.draws))
             print(line(results[-1]), flush=True)
             if arguments.json:  # after each run: an interrupted table keeps what it has
+                content = merge(arguments.json, results[-1:])
                 with open(arguments.json, "w") as file:
-                    json.dump({"surroundings": surroundings(), "results": results}, file, indent=1)
+                    json.dump(content, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sympy
 from sympy import Eq, Rational, cos, exp, pi, sin, sqrt
 
 import pdes
+from benchmarks.observed import Observed
 from benchmarks.references import (
     allen_cahn,
     cavity,
@@ -28,7 +29,7 @@ from benchmarks.references import (
     reflection,
     schroedinger,
 )
-from pinnflow import Problem, coordinates, field
+from pinnflow import Observations, Problem, coordinates, field
 
 t, x, y = coordinates("t x y")
 
@@ -47,15 +48,17 @@ class Row:
         target: relative L2 error aimed at.
         seconds: time allowed on 2 cores.
         compared: names of the fields compared; all by default.
+        observed: where coefficients are to be found: what `declare` draws its observations from.
     """
 
     number: int
     title: str
-    declare: Callable[[], Problem]
+    declare: Callable[..., Problem]
     reference: Callable[[], Reference] | None
     target: float
     seconds: float
     compared: tuple[str, ...] | None = None
+    observed: Observed | None = None
 
     def make_reference(self, problem: Problem) -> Reference:
         """Values of the compared fields at arrays of the coordinates, in the order of the problem."""
@@ -70,11 +73,11 @@ class Row:
 ROWS: dict[int, Row] = {}
 
 
-def row(number: int, title: str, target: float, seconds: float, reference=None, compared=None):
+def row(number: int, title: str, target: float, seconds: float, reference=None, compared=None, observed=None):
     """Registers a declaration as a row of the table."""
 
-    def register(declare: Callable[[], Problem]) -> Callable[[], Problem]:
-        ROWS[number] = Row(number, title, declare, reference, target, seconds, compared)
+    def register(declare: Callable[..., Problem]) -> Callable[..., Problem]:
+        ROWS[number] = Row(number, title, declare, reference, target, seconds, compared, observed)
         return declare
 
     return register
@@ -326,6 +329,20 @@ def boundary_layer():
         {x: (0, 1)},
         [Eq(u.subs(x, 0), 0), Eq(u.subs(x, 1), 0)],
         exact=x - (exp(100 * (x - 1)) - exp(-100)) / (1 - exp(-100)),
+    )
+
+
+@row(26, "Burgers, p and q", 1e-6, 60, observed=Observed.burgers(0.0))
+@row(27, "Burgers, p and q, 1 % noise", 2, 60, observed=Observed.burgers(0.01))
+def burgers_with_unknown_coefficients(points: np.ndarray, values: np.ndarray) -> Problem:
+    p, q = sympy.symbols("p q", real=True)
+    u = field("u", t, x)
+    return Problem(
+        [Eq(u.diff(t) + p * u * u.diff(x), q * u.diff(x, 2))],
+        {t: (0, 1), x: (-1, 1)},
+        [Eq(u.subs(t, 0), -sin(pi * x)), Eq(u.subs(x, -1), 0), Eq(u.subs(x, 1), 0)],
+        unknowns={p: Rational(1, 2), q: Rational(1, 50)},
+        observations=[Observations(u, {t: points[:, 0], x: points[:, 1]}, values)],
     )
 
 
