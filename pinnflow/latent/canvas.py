@@ -1,0 +1,102 @@
+"""What all pictures of latent flows share: the look, figures without pyplot, and where files may go."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STYLE: Any = {
+    "font.family": ["STIXGeneral", "serif"],
+    "mathtext.fontset": "stix",
+    "font.size": 10.5,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "axes.linewidth": 0.7,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "savefig.facecolor": "white",
+}
+INK = "#1a1a1a"
+FAINT = "#6b6b6b"
+
+
+def style() -> AbstractContextManager[None]:
+    """The look of the pictures, inside a `with`."""
+    from matplotlib import rc_context
+
+    return rc_context(STYLE)
+
+
+def new_figure(width: float, height: float, **settings: Any) -> Any:
+    """A figure of so many inches that needs no display, touches no pyplot state, and that notebooks show."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=110)
+            return buffer.getvalue()
+
+    figure = Picture(figsize=(width, height), **settings)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def finish(figure: Any, path: str | PathLike[str] | None) -> Any:
+    """The figure itself, written to `path` where there is one.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: the suffix names no kind of picture.
+    """
+    if path is None:
+        return figure
+    kinds = figure.canvas.get_supported_filetypes()
+    path = checked_path(path, tuple(f".{kind}" for kind in kinds), "picture")
+    in_one_piece(path, lambda part: figure.savefig(part, format=path.suffix[1:].lower()))
+    return figure
+
+
+def checked_path(path: str | PathLike[str], suffixes: tuple[str, ...], what: str) -> Path:
+    """`path`, if its folder exists and its suffix is one of `suffixes`."""
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"`{path.name}` has no suffix of a {what}; write one of {', '.join(sorted(suffixes))}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder `{path.parent}` of `{path.name}` does not exist; create it first.")
+    return path
+
+
+def in_one_piece(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Calls `write` with the name of a part beside `path` and renames it: nobody sees half a file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def palette(values: np.ndarray) -> tuple[str, float, float]:
+    """Name and limits of a colour map that the colour-blind can read: diverging where the sign changes."""
+    low, high = float(values.min()), float(values.max())
+    largest = max(abs(low), abs(high))
+    if low < -0.03 * largest and high > 0.03 * largest:
+        return "RdBu_r", -largest, largest
+    if not high - low > 1e-9 * largest:
+        half = 0.5 * (largest or 1.0)
+        return "viridis", low - half, high + half
+    return "viridis", low, high
