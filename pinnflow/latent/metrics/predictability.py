@@ -12,7 +12,7 @@ scores highest. Chance is 1/K, so only scores of equal K compare.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from torch import Tensor
 from pinnflow.errors import NonFinite, WrongShape
 
 WIDTH = 16  # channels of the first convolution
+BATCH = 32
+RATE = 3e-3  # of Adam, at the top of one cycle
 LARGEST = 64  # pixels a side; larger images are averaged down
 LEVELS = 255  # steps between black and white of an eight-bit file
 
@@ -74,7 +76,7 @@ def variation_predictability(
     *,
     repeats: int = 3,
     seed: int = 0,
-    epochs: int = 40,
+    epochs: int = 30,
     share: float = 0.1,
 ) -> Predictability:
     """Few-shot accuracy at telling k from the images at the two ends of a walk.
@@ -147,47 +149,72 @@ def difference(before: Tensor, after: Tensor) -> Tensor:
 def _accuracy(change, k, classes, epochs, share, seed):
     """Test accuracy of one network, learned on one split."""
     noise = torch.Generator().manual_seed(seed)
-    learn, test = _split(k.cpu(), share, noise)
-    size = change[learn].square().mean().sqrt()
-    change = change / torch.where(size > 0, size, torch.ones_like(size))
+    learned, tested = _split(k.cpu(), share, noise)
+    predict = learn(change[learned], k[learned], classes, epochs, noise)
+    hits = [(predict(change[rows]) == k[rows]).sum() for rows in tested.split(512)]
+    return float(sum(hits)) / len(tested)
+
+
+def learn(change: Tensor, k: Tensor, classes: int, epochs: int, noise: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """The trained network as a function from differences `[m, c, h, w]` to labels `[m]`.
+
+    It sees the pairs for learning alone: their size sets the unit, and the number of epochs is fixed.
+
+    Args:
+        change: differences, `[n, c, h, w]`, float32.
+        k: labels `[n]`, whole numbers below `classes`.
+        classes: K.
+        epochs: passes over the pairs.
+        noise: draws the first weights and the order of the pairs.
+    """
+    size = change.square().mean().sqrt()
+    size = torch.where(size > 0, size, torch.ones_like(size))
     weights = [w.to(change.device).requires_grad_() for w in _start(change.shape[1:], classes, noise)]
-    batch = 32
-    updates = epochs * math.ceil(len(learn) / batch)
-    optimiser = torch.optim.Adam(weights, lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=updates)
+    optimiser = torch.optim.Adam(weights, lr=RATE)
+    updates = epochs * math.ceil(len(change) / BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=updates)
     with torch.enable_grad():
         for _ in range(epochs):
-            for rows in learn[torch.randperm(len(learn), generator=noise)].split(batch):
+            for rows in torch.randperm(len(change), generator=noise).split(BATCH):
                 optimiser.zero_grad()
-                F.cross_entropy(logits(weights, change[rows]), k[rows]).backward()
+                F.cross_entropy(logits(weights, change[rows] / size), k[rows]).backward()
                 optimiser.step()
                 schedule.step()
-    with torch.no_grad():
-        hits = [(logits(weights, change[rows]).argmax(dim=1) == k[rows]).sum() for rows in test.split(512)]
-    return float(sum(hits)) / len(test)
+
+    def predict(new):
+        with torch.no_grad():
+            return logits(weights, new / size).argmax(dim=1)
+
+    return predict
 
 
 def _split(k, share, noise):
     """Row numbers to learn from and to be tested on: `share` of every label, drawn anew for each repeat."""
-    learn, test = [], []
+    learned, tested = [], []
     for label in range(int(k.max()) + 1):
         rows = (k == label).nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows), generator=noise)]
         cut = round(share * len(rows))
-        learn.append(rows[:cut])
-        test.append(rows[cut:])
-    return torch.cat(learn), torch.cat(test)
+        learned.append(rows[:cut])
+        tested.append(rows[cut:])
+    return torch.cat(learned), torch.cat(tested)
 
 
 def _start(shape, classes, noise):
-    """Weights of the ConvNet: convolutions of stride 2 down to 4 x 4 pixels or less, then one linear map."""
+    """Weights of the ConvNet: convolutions down to 4 x 4 pixels or less, then one linear map."""
     channels, *size = shape
     width, weights = WIDTH, []
-    while max(size) > 4:
+    for stride in _strides(size):
         weights += [_he((width, channels, 3, 3), 9 * channels, noise), torch.zeros(width)]
-        channels, width, size = width, 2 * WIDTH, [(s + 1) // 2 for s in size]
+        channels, width, size = width, 2 * WIDTH, [-(-s // stride) for s in size]
     inputs = channels * size[0] * size[1]
     return [*weights, _he((classes, inputs), 2 * inputs, noise), torch.zeros(classes)]
+
+
+def _strides(size):
+    """Of the convolutions: 2 until 4 pixels are left, after strides of 1 where that makes fewer than three."""
+    halvings = max(0, math.ceil(math.log2(max(size) / 4)))
+    return [1] * (3 - halvings) + [2] * halvings
 
 
 def _he(shape, inputs, noise):
@@ -198,6 +225,6 @@ def _he(shape, inputs, noise):
 def logits(weights: list[Tensor], change: Tensor) -> Tensor:
     """`[n, K]`; every row by itself: no statistics of the batch, through which k could leak."""
     *convolutions, matrix, offset = weights
-    for weight, bias in zip(convolutions[::2], convolutions[1::2]):
-        change = F.relu(F.conv2d(change, weight, bias, stride=2, padding=1))
+    for weight, bias, stride in zip(convolutions[::2], convolutions[1::2], _strides(change.shape[-2:])):
+        change = F.relu(F.conv2d(change, weight, bias, stride=stride, padding=1))
     return change.flatten(1) @ matrix.T + offset
