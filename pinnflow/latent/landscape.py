@@ -384,13 +384,13 @@ def _draw_surface(ax, drawn, i, time):
         dense = np.concatenate([np.linspace(a, b, 8) for a, b in pairwise(walk)] or [walk])
         dense = dense[np.abs(dense).max(axis=1) <= span]
         if len(dense):
-            height = _interpolate(drawn.axis, values, dense) + lift
+            height = interpolate(drawn.axis, values, dense) + lift
             ax.plot(*dense.T, height, color="white", linewidth=3.0, solid_capstyle="round", zorder=3)
             ax.plot(*dense.T, height, color=INK, linewidth=1.5, solid_capstyle="round", zorder=4)
     for points, style_ in ((trails[0], {"color": "white", "mec": INK, "ms": 4}),
                            (trails[-1], {"color": INK, "mec": "white", "ms": 5.5})):  # fmt: skip
         inside = points[np.abs(points).max(axis=1) <= span]
-        ax.plot(*inside.T, _interpolate(drawn.axis, values, inside) + lift, "o", mew=0.9, zorder=5, **style_)
+        ax.plot(*inside.T, interpolate(drawn.axis, values, inside) + lift, "o", mew=0.9, zorder=5, **style_)
     ax.set(xlim=(-span, span), ylim=(-span, span), zlim=(low, high))
     ax.set_xlabel("first direction", labelpad=-6)
     ax.set_ylabel("second direction", labelpad=-6)
@@ -404,7 +404,7 @@ def _draw_surface(ax, drawn, i, time):
         side._axinfo["grid"].update(color=(0.86, 0.86, 0.86, 1), linewidth=0.4)
 
 
-def _interpolate(axis, values, points):
+def interpolate(axis: np.ndarray, values: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Values `[r, r]` at points `[s, 2]` (first direction, second direction) inside the grid, bilinear."""
     where = np.clip((points - axis[0]) / (axis[1] - axis[0]), 0, len(axis) - 1 - 1e-9)
     cell = where.astype(int)

@@ -157,7 +157,7 @@ def _draw_numbers(ax, drawn, name, metrics, headed):
             ax.barh(-0.24, 0.76 * share, left=j + 0.12, height=0.07, color=BAR, zorder=2)
         if headed:
             words = textwrap.fill(metric.replace("_", " "), 13)
-            ax.text(j + 0.5, 0.6, words, ha="center", va="bottom", fontsize=10, color=FAINT)
+            ax.text(j + 0.5, 0.6, words, ha="center", va="bottom", fontsize=10)
     if headed:
         ax.plot([0.05, len(metrics) - 0.05], [0.54, 0.54], color=FAINT, linewidth=0.7)
 
