@@ -3,7 +3,7 @@
 As published (Zhu, Xu, Tao, Learning disentangled representations with latent variation predictability, ECCV 2020), a
 ConvNet sees the pixel difference of the two ends of a walk and predicts k, with 10 % of the pairs to learn from and
 90 % to be tested on. Made fair here: the number of epochs is fixed (no stopping at the best test accuracy), nothing is
-normalised over a batch (which could leak k), and images count in eight bits, as in a file, but without compression.
+normalised over a batch (which could leak k), and differences count in eight-bit steps, without compression.
 
 VP says how recognisable the K walks are, not that each changes one thing: a field that pulls everything to K points
 scores highest. Chance is 1/K, so only scores of equal K compare.
@@ -131,17 +131,17 @@ def canonical(labels: Tensor | Sequence, rows: int) -> tuple[Tensor, int]:
 
 
 def difference(before: Tensor, after: Tensor) -> Tensor:
-    """`after - before` in eight-bit steps of the range of `before`, `[n, c, h, w]` in float32, at most 64 pixels wide.
+    """`after - before` in whole eight-bit steps of the range of `before`, `[n, c, h, w]`, at most 64 pixels wide.
 
-    Rounding first makes a change that no file would show count as none, instead of a signal that a normalisation
-    would blow up.
+    Rounding makes a change of less than half a grey level count as none, instead of a signal that a normalisation
+    would blow up. (Rounding the two images instead would not: wherever they pass the edge of a level, it shows.)
     """
     for name, images in (("before", before), ("after", after)):
         if not bool(torch.isfinite(images).all()):
             raise NonFinite(f"an image `{name}` the walk is not finite")
     low, high = before.amin(), before.amax()
     step = torch.where(high > low, (high - low) / LEVELS, torch.ones_like(high))
-    change = (torch.round((after - low) / step) - torch.round((before - low) / step)).float()
+    change = torch.round((after - before) / step).float()
     factor = math.ceil(max(change.shape[-2:]) / LARGEST)
     return F.avg_pool2d(change, factor, ceil_mode=True) if factor > 1 else change
 
@@ -149,7 +149,7 @@ def difference(before: Tensor, after: Tensor) -> Tensor:
 def _accuracy(change, k, classes, epochs, share, seed):
     """Test accuracy of one network, learned on one split."""
     noise = torch.Generator().manual_seed(seed)
-    learned, tested = _split(k.cpu(), share, noise)
+    learned, tested = split(k.cpu(), share, noise)
     predict = learn(change[learned], k[learned], classes, epochs, noise)
     hits = [(predict(change[rows]) == k[rows]).sum() for rows in tested.split(512)]
     return float(sum(hits)) / len(tested)
@@ -169,7 +169,7 @@ def learn(change: Tensor, k: Tensor, classes: int, epochs: int, noise: torch.Gen
     """
     size = change.square().mean().sqrt()
     size = torch.where(size > 0, size, torch.ones_like(size))
-    weights = [w.to(change.device).requires_grad_() for w in _start(change.shape[1:], classes, noise)]
+    weights = [w.to(change.device).requires_grad_() for w in start(change.shape[1:], classes, noise)]
     optimiser = torch.optim.Adam(weights, lr=RATE)
     updates = epochs * math.ceil(len(change) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=updates)
@@ -188,7 +188,7 @@ def learn(change: Tensor, k: Tensor, classes: int, epochs: int, noise: torch.Gen
     return predict
 
 
-def _split(k, share, noise):
+def split(k, share, noise):
     """Row numbers to learn from and to be tested on: `share` of every label, drawn anew for each repeat."""
     learned, tested = [], []
     for label in range(int(k.max()) + 1):
@@ -200,7 +200,7 @@ def _split(k, share, noise):
     return torch.cat(learned), torch.cat(tested)
 
 
-def _start(shape, classes, noise):
+def start(shape, classes, noise):
     """Weights of the ConvNet: convolutions down to 4 x 4 pixels or less, then one linear map."""
     channels, *size = shape
     width, weights = WIDTH, []

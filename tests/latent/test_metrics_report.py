@@ -1,0 +1,293 @@
+"""Reports and controls: what is flagged, what stands beside what, and that a seed decides everything."""
+
+import json
+
+import pytest
+import torch
+
+from pinnflow.errors import NotApplicable, WrongShape
+from pinnflow.latent.generators.warped import WarpedGenerator
+from pinnflow.latent.metrics.controls import Attractor, Oracle, RandomDirections
+from pinnflow.latent.metrics.measures import COLUMNS, METRICS, flags, register_metric
+from pinnflow.latent.metrics.report import Report, evaluate, evaluate_seeds, summarise
+from pinnflow.latent.metrics.walks import draw_labels
+from pinnflow.latent.traversal import Flow
+
+SMALL = {"pairs": 300, "repeats": 1}
+
+
+def generator(**settings):
+    return WarpedGenerator(**{"size": 12, **settings})
+
+
+class Still(Flow):
+    """Does not move, and has an equation that is violated by `ratio`."""
+
+    def __init__(self, generator=None, ratio=0.0, latent_dim=8):
+        super().__init__(generator, latent_dim, 2, name="still", device="cpu")
+        self.ratio = ratio
+
+    def velocity(self, z, t, k=0):
+        return torch.zeros_like(z)
+
+    def residual(self, z, t, k=None):
+        if self.ratio is None:
+            raise NotApplicable("no equation")
+        return torch.full((len(z),), self.ratio)
+
+
+@pytest.fixture(scope="module")
+def report():
+    """The controls alone stand beside a flow of the user: one report for many questions, 12 x 12 pixels."""
+    flow = RandomDirections(generator(), potentials=5, seed=7, device="cpu", name="mine")
+    return evaluate(flow, pairs=1500, repeats=2)
+
+
+def test_attractor_is_recognised_best_and_flagged_as_collapse(report):
+    """The lesson of the control: a VP near 1 with chance-level factors."""
+    row = report.values["attractor"]
+    assert row["vp"] > 0.95
+    assert row["vp"] > report.values["oracle"]["vp"]
+    assert row["concentration"] < 0.32
+    assert row["variance"] == pytest.approx(0.5**12, rel=1e-6)
+    assert "collapse" in report.flags["attractor"]
+    assert "collapse" in report.flags["attractor, equal steps"]
+
+
+def test_oracle_has_one_factor_each_and_no_flag(report):
+    row = report.values["oracle"]
+    assert min(row["concentration"], row["gap"], row["match"], row["coverage"], row["disentanglement"]) > 0.999
+    assert row["strict"] == 1
+    assert row["correlation"] > 0.999
+    assert row["correlation_as_published"] < 0.9
+    assert row["vp"] > 0.7  # 0.93 from 400 pairs; here are 150
+    assert report.details["oracle"]["matched"] == [0, 1, 2, 3, 4]
+    assert report.flags["oracle"] == ()
+
+
+def test_random_directions_keep_the_variance_and_know_no_factors(report):
+    for name in ("mine", "random"):
+        row = report.values[name]
+        assert row["variance"] == pytest.approx(1, rel=1e-9)
+        assert row["straightness"] == pytest.approx(1, rel=1e-9)
+        assert row["length"] == pytest.approx(2.1, rel=1e-9)
+        assert row["concentration"] < 0.4
+        assert row["vp"] < report.values["oracle"]["vp"] - 0.15
+        assert report.flags[name] == ()
+
+
+def test_chance_and_protocol_are_printed(report):
+    text = str(report)
+    for part in ("1500 walks of 6 steps", "K = 5", "0.200", "10 % of the pairs", "2 repeats", "collapse", "mine"):
+        assert part in text
+    assert "random (control)" in text
+    for column in ("VP", "concentration", "variance", "drift", "straight"):
+        assert f"  {column}: " in text  # every column is explained
+    assert "residual" not in text  # no flow here has an equation
+
+
+def test_markdown_has_a_row_for_each_flow(report):
+    lines = [line for line in report.to_markdown().splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(report.values)
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_dictionary_goes_through_json(report):
+    data = json.loads(json.dumps(report.to_dict()))
+    assert data["values"]["oracle"]["vp"] == report.values["oracle"]["vp"]
+    assert data["controls"] == ["random", "oracle", "attractor", "attractor, equal steps"]
+    assert len(data["details"]["mine"]["movement"]) == 5
+    assert data["settings"]["pairs"] == 1500
+
+
+def test_a_seed_decides_everything():
+    flow = RandomDirections(generator(), potentials=3, device="cpu")
+    first, second, other = (evaluate({"mine": flow}, seed=seed, **SMALL).to_dict() for seed in (1, 1, 2))
+    assert first == second
+    assert first["values"]["mine"]["vp"] != other["values"]["mine"]["vp"]
+    assert first["values"]["random"]["concentration"] != other["values"]["random"]["concentration"]
+
+
+def test_quick_has_one_repeat_and_fewer_controls():
+    flow = RandomDirections(generator(), potentials=3, device="cpu", name="mine")
+    found = evaluate(flow, quick=True, pairs=150)
+    assert list(found.values) == ["mine", "random", "oracle", "attractor"]
+    assert len(found.details["mine"]["vp_scores"]) == 1
+
+
+def test_flows_of_different_k_have_controls_of_their_own():
+    g = generator()
+    flows = {f"K{k}": RandomDirections(g, potentials=k, device="cpu") for k in (2, 7)}
+    found = evaluate(flows, quick=True, pairs=280)
+    assert found.values["K2"]["chance"] == pytest.approx(1 / 2)
+    assert found.values["random, K = 7"]["chance"] == pytest.approx(1 / 7)
+    assert found.values["oracle, K = 7"]["chance"] == pytest.approx(1 / 5)  # there are five factors
+    assert "K = 2, 5, 7" in str(found)
+
+
+def test_a_flow_named_like_a_control_keeps_its_name():
+    found = evaluate({"random": RandomDirections(None, 8, 2, device="cpu")}, pairs=20)
+    assert list(found.values) == ["random", "random (control)", "attractor", "attractor, equal steps"]
+
+
+def test_raw_velocities_are_compared_at_equal_length():
+    """An attractor with raw steps goes 0.98 |a - z|; random directions must go as far."""
+    found = evaluate(Attractor(None, 8, 4, device="cpu", seed=9, name="mine"), step_length=None, pairs=400)
+    assert found.values["random"]["length"] == pytest.approx(found.values["mine"]["length"], rel=1e-9)
+    assert found.values["mine"]["length"] > 3
+    assert "raw velocities" in str(found)
+
+
+def test_violated_equation_is_flagged():
+    assert evaluate(Still(ratio=0.75), pairs=20).flags["still"] == ("PDE not satisfied",)
+    assert evaluate(Still(ratio=float("nan")), pairs=20).flags["still"] == ("PDE not satisfied",)
+    satisfied = evaluate(Still(ratio=1e-12), pairs=20)
+    assert satisfied.flags["still"] == ()
+    assert satisfied.values["still"]["residual"] == pytest.approx(1e-12)
+    assert "1.0e-12" in str(satisfied)
+
+
+def test_a_flow_without_an_equation_has_no_residual():
+    assert "residual" not in evaluate(Still(ratio=None), pairs=20).values["still"]
+
+
+def test_a_flow_that_changes_no_image_is_flagged():
+    found = evaluate(Still(generator()), pairs=60, quick=True)
+    assert "no visible change" in found.flags["still"]
+    assert found.values["still"]["concentration"] == pytest.approx(1 / 5)
+    assert found.values["still"]["vp"] == pytest.approx(1 / 2)
+
+
+def test_collapse_of_one_potential_is_flagged_by_its_number():
+    row = {"variance": 0.9, "variance_least": 0.2, "variances": [1.2, 0.2, 1.3]}
+    assert flags(row) == ("collapse of potential 1",)
+    assert flags(row | {"variance_least": 0.51}) == ()
+
+
+def test_without_a_generator_only_the_latent_space_is_measured():
+    row = evaluate(RandomDirections(None, 4, 2, device="cpu", name="mine"), pairs=20).values["mine"]
+    assert {"variance", "drift", "straightness", "length"} <= row.keys()
+    assert not {"vp", "concentration"} & row.keys()
+
+
+def test_attributes_seen_in_images_stand_for_factors():
+    """Read from the pictures, the exact traversals still move one attribute each (pixels blur the reading)."""
+    g = WarpedGenerator()
+    found = evaluate(
+        Oracle(g, device="cpu"), controls=False, pairs=200, repeats=1, frames=100, attributes=g.read_factors
+    )
+    assert found.values["oracle"]["concentration"] > 0.95
+    with pytest.raises(WrongShape, match="number of attributes"):
+        evaluate(Oracle(g, device="cpu"), controls=False, pairs=50, attributes=lambda images: images)
+
+
+def test_class_kept_by_a_classifier_and_by_labelled_codes():
+    """The class is the sign of the first coordinate of the code; walks that change only the second keep it."""
+    g = generator()
+    flow = RandomDirections(g, potentials=2, device="cpu", name="mine")
+    flow.directions = torch.eye(8, dtype=torch.float64)[1:3]
+    codes = flow.sample(500, seed=5)
+    found = evaluate(flow, controls=False, labelled=(codes, (codes[:, 0] > 0).long()), **SMALL)
+    assert found.values["mine"]["class_kept"] > 0.9
+    flow.directions = torch.eye(8, dtype=torch.float64)[:2].flip(0)
+    crossing = evaluate(flow, controls=False, labelled=(codes, (codes[:, 0] > 0).long()), **SMALL)
+    assert crossing.values["mine"]["class_kept_end"] < 0.85
+    bright = evaluate(
+        flow, controls=False, classifier=lambda images: (images.mean(dim=(1, 2, 3)) > 0.2).long(), **SMALL
+    )
+    assert 0.3 < bright.values["mine"]["class_kept"] <= 1
+    with pytest.raises(ValueError, match="not both"):
+        evaluate(flow, classifier=lambda images: images, labelled=(codes, codes))
+
+
+def test_scores_of_potentials_as_codes():
+    """n_k . z along the factors of an unwarped generator are the factors, up to a monotone change."""
+    pytest.importorskip("sklearn")
+    g = generator(warp=0.0)
+    flow = RandomDirections(g, potentials=5, device="cpu", name="mine")
+    flow.directions = g.unwarp(torch.eye(8, dtype=torch.float64)[:5])
+    row = evaluate(flow, controls=False, scores=True, pairs=1000, repeats=1).values["mine"]
+    assert min(row["mig"], row["sap"], row["dci"]) > 0.8
+
+
+def test_median_and_range_over_fits():
+    g = generator()
+    found = evaluate_seeds(
+        lambda seed: RandomDirections(g, potentials=2, seed=seed, device="cpu", name="mine"),
+        (0, 1, 2),
+        pairs=100,
+        quick=True,
+        controls=False,
+    )
+    values = sorted(report.values["mine"]["concentration"] for report in found.reports)
+    assert found.median["mine"]["concentration"] == values[1]
+    assert found.range["mine"]["concentration"] == (values[0], values[2])
+    assert values[0] < values[2]
+    assert "seeds 0, 1, 2" in str(found)
+    assert f"{values[1]:.3f} ({values[0]:.3f} to {values[2]:.3f})" in found.to_markdown()
+    json.dumps(found.to_dict())
+
+
+def test_flags_are_counted_over_fits():
+    def one(flag):
+        return Report({"a": {"variance": 1.0}}, {"a": {}}, {"a": flag}, (), {"seed": 0})
+
+    found = summarise([one(("collapse",)), one(()), one(("collapse",))])
+    assert found.flags == {"a": {"collapse": 2}}
+    assert "collapse (2 of 3)" in str(found)
+    with pytest.raises(ValueError, match="same flows"):
+        summarise([])
+
+
+def test_a_new_metric_is_one_function():
+    @register_metric("test", radius=("radius", 1, "of the first start"))
+    def radius(walks):
+        return {"radius": float(walks.path[0, 0].norm())}
+
+    try:
+        assert "radius" in str(evaluate(Still(), pairs=20))
+    finally:
+        del METRICS["test"], COLUMNS["radius"]
+
+
+def test_flows_over_different_spaces_are_refused():
+    with pytest.raises(ValueError, match="the flow `b` has another generator"):
+        evaluate({"a": Still(generator()), "b": Still(generator())})
+    with pytest.raises(ValueError, match="no flow"):
+        evaluate({})
+
+
+def test_labels_are_balanced_and_shuffled():
+    labels = draw_labels(300, 3, 0)
+    assert torch.bincount(labels).tolist() == [100, 100, 100]
+    assert not torch.equal(labels, torch.arange(300) % 3)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_oracle_walks_where_its_velocity_points_and_back(direction):
+    g = generator()
+    oracle = Oracle(g, device="cpu")
+    z, k = oracle.sample(20), torch.arange(20) % 5
+    path = oracle.traverse(z, k, 6, 0.35, direction)
+    torch.testing.assert_close(path, g.oracle(z, k, 6, 0.35, direction))
+    # A step of 1e-5 bends by that much times the curvature, about 30 at most.
+    step = oracle.traverse(z, k, 1, 1e-5, direction)
+    torch.testing.assert_close((step[1] - z) / 1e-5, direction * oracle.velocity(z, 0.0, k), rtol=0, atol=1e-3)
+    torch.testing.assert_close(oracle.inverse(path[-1], k, 6, 0.35, direction), path.flip(0))
+
+
+def test_attractor_contracts_by_its_rate_and_is_a_gradient():
+    flow = Attractor(None, 3, 2, rate=0.25, device="cpu")
+    z, k = flow.sample(10), torch.arange(10) % 2
+    path = flow.traverse(z, k, 2, None)
+    torch.testing.assert_close(path[2] - flow.points[k], 0.75**2 * (z - flow.points[k]))
+    z.requires_grad_()
+    (slope,) = torch.autograd.grad(flow.potential(z, 0.0, k).sum(), z)
+    torch.testing.assert_close(slope, flow.velocity(z, 0.0, k))
+    with pytest.raises(ValueError, match="`rate` is 2"):
+        Attractor(None, 3, 2, rate=2)
+
+
+def test_oracle_needs_a_generator_that_has_one():
+    with pytest.raises(ValueError, match="Linear are not known"):
+        Oracle(torch.nn.Linear(3, 3), 2)
