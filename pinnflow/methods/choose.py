@@ -69,7 +69,7 @@ def choose_linear(task: Task, evolves: bool) -> Choice:
         later.append("least squares")
     if evolves and axes - 1 <= DENSE_DIMENSION:
         later.append("evolution")
-    if axes >= DENSE_DIMENSION:
+    if axes >= DENSE_DIMENSION and not (evolves and axes == DENSE_DIMENSION):
         later.append("network")
     if axes <= DENSE_DIMENSION + 1 and exact_features.applies(task) is None:
         return Choice(

@@ -18,8 +18,10 @@ from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_it
 from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, measure, row_terms, widest_equation
-from pinnflow.methods.semidiscrete import Grid, Semidiscrete, end_points, tensor_grid
-from pinnflow.methods.sheets import Sheet, SparseSystem
+from pinnflow.methods.semidiscrete import DenseSystem
+from pinnflow.methods.sheets import SparseSystem
+from pinnflow.methods.spline_products import Sheet
+from pinnflow.methods.system import Grid, System, end_points, tensor_grid
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.evolution import EvolutionTrial
 from pinnflow.trial.features import Basis, Product, Spline, product_indices
@@ -33,7 +35,7 @@ PERFECT = 1e-11
 TIGHTEST = 1e-12  # tolerance in time
 SHARE_POWER = 0.8
 LARGEST_STATE = 1600  # weights in a dense system
-LARGEST_SHEET = 9000  # weights in a sparse one
+LARGEST_SHEET = 20_000  # weights in a sparse one
 SMALL_STATE = 1000  # below, one thread is faster than two
 
 
@@ -227,7 +229,7 @@ class Evolution:
         )
         return finished
 
-    def system(self, family: str, size: int) -> Semidiscrete:
+    def system(self, family: str, size: int) -> System:
         """The equations on a basis of about `size` functions per field."""
         task = self.task
         if family == "sheets":
@@ -235,7 +237,7 @@ class Evolution:
         basis, grid, per_axis = self.basis(family, size)
         bases = tuple(basis.restrict(task.is_missing(f)) for f in task.problem.fields)
         bases = tuple(basis if b.size == basis.size else b for b in bases)
-        return Semidiscrete(task, self.form, bases, grid, end_points(task, per_axis))
+        return DenseSystem(task, self.form, bases, grid, end_points(task, per_axis))
 
     def sheet(self, size: int) -> Sheet:
         """Splines along both axes, their numbers shared out by how much the last solution varies along each."""
@@ -354,7 +356,7 @@ class Evolution:
 
     def dearer(self, family: str) -> float:
         """How many times longer a round of twice (along one axis, 1.5 times) the size takes."""
-        return 3.0 if len(self.space) < 2 else 4.0 if family == "sheets" else 8.0
+        return 3.0 if len(self.space) < 2 else 2.8 if family == "sheets" else 8.0
 
     def _too_long(self, family):
         mine = [r for r in self.rounds if r.family == family]

@@ -10,44 +10,24 @@ Sources: Zhang et al., Frozen-PINN, 2405.20836 (space features, time integration
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
-import sympy
 import torch
 
 from pinnflow.compiler.lowering import lower
 from pinnflow.compiler.residual import Residual
-from pinnflow.declare.analysis import Part
-from pinnflow.methods import radau
 from pinnflow.methods.base import Task
 from pinnflow.methods.form import Form, space_orders
-from pinnflow.trial.evolution import EvolutionTrial
+from pinnflow.methods.system import Grid, System
 from pinnflow.trial.features import Basis
 
 CONSTRAINT_CUT = 1e-11
 
 
-@dataclass(frozen=True)
-class State:
-    """One block of the state vector: the weights of d^order/dt^order of a field."""
-
-    field: int
-    order: int
-    span: slice
-
-
-@dataclass
-class Grid:
-    """Quadrature in space: `points [q, D]` in problem units (time column arbitrary), `weights [q]`."""
-
-    points: torch.Tensor
-    weights: np.ndarray
-
-
-class Semidiscrete:
+class DenseSystem(System):
     """M y' = F(t, y) for a problem on one spatial basis and quadrature grid.
 
     Args:
@@ -59,13 +39,9 @@ class Semidiscrete:
     """
 
     def __init__(self, task: Task, form: Form, bases: tuple[Basis, ...], grid: Grid, ends: Callable):
-        self.task, self.form, self.bases, self.grid = task, form, bases, grid
-        self.columns = task.problem.columns
-        self.time = task.time_column
-        self.start = task.bounds[self.time][0]
+        super().__init__(task, form, bases, grid)
         self.root = np.sqrt(grid.weights)
         self._orthonormalise()
-        self._layout()
         self._constrain(ends)
         self._residuals()
 
@@ -96,17 +72,7 @@ class Semidiscrete:
             self._designs[key] = self._design(f, self.grid.points, orders)
         return self._designs[key]
 
-    # -- state vector --------------------------------------------------------------------------------------------
-
-    def _layout(self):
-        self.states, start = [], 0
-        for f, order in enumerate(self.form.orders):
-            for k in range(max(order, 1)):
-                span = slice(start, start + self.bases[f].size)
-                self.states.append(State(f, k, span))
-                start = span.stop
-        self.size = start
-        self.find = {(s.field, s.order): s for s in self.states}
+    # -- conditions ----------------------------------------------------------------------------------------------
 
     def _constrain(self, ends):
         """Per group of coupled fields: R w = g(t); Z spans the null space, `lift` maps g to its complement."""
@@ -139,14 +105,6 @@ class Semidiscrete:
         self.null = vt[rank:].T
         self.offsets = offsets
         self._data_functions = [self._lower_data(part) for part, _ in data]
-
-    def _lower_data(self, part):
-        """g of a part and its time derivatives up to the highest order as functions of the columns: R w = g."""
-        g = -part.expression.subs({a.symbol: 0 for a in part.atoms})
-        time = self.task.problem.time
-        return lower([sympy.diff(g, time, k) for k in range(max(self.form.orders) + 1)], self.columns), bool(
-            g.free_symbols & {time}
-        )
 
     def boundary_data(self, t: float, order: int) -> np.ndarray:
         """d^order g / dt^order, scaled as the rows, `[rows]`."""
@@ -185,10 +143,6 @@ class Semidiscrete:
         self.tests = [
             self.design(f, (0,) * len(self.columns)) * self.grid.weights[:, None] for f in range(len(problem.fields))
         ]
-
-    def _last(self, f):
-        """The state whose time derivative equation f gives."""
-        return self.find[f, max(self.form.orders[f], 1) - 1]
 
     def _mass(self):
         """M, `[size, size]`, or None when it is the identity."""
@@ -231,8 +185,7 @@ class Semidiscrete:
             row[:, self._last(f).span] += np.eye(len(p)) - p
         return row
 
-    def right_side(self, times: np.ndarray, states: np.ndarray) -> np.ndarray:
-        """F at k times and states: `[k, size]`."""
+    def _evaluate(self, times, states):
         k = len(times)
         q = len(self.grid.weights)
         points = self.grid.points.repeat(k, 1)
@@ -274,8 +227,7 @@ class Semidiscrete:
             row[self._pieces(f)] += piece
         return row
 
-    def jacobian(self, t: float, state: np.ndarray) -> np.ndarray:
-        """dF/dy, `[size, size]`, from the symbolic derivative of the equations."""
+    def _linearise(self, t, state):
         points = self.grid.points.clone()
         points[:, self.time] = t
         matrix = np.zeros((self.size, self.size))
@@ -331,17 +283,6 @@ class Semidiscrete:
                     state[s.span] = together[self._pieces(s.field)]
         return self._consistent(state)
 
-    def initial_data(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(field, order in time, given values `[q]` at the quadrature points) of every initial condition."""
-        points = self.grid.points.clone()
-        points[:, self.time] = self.start
-        for part in self.form.initial:
-            atom = part.atoms[0]
-            slope = sympy.diff(part.expression, atom.symbol)
-            given = -part.expression.subs(atom.symbol, 0) / slope
-            data = lower([given], self.columns)(list(points.unbind(1)))[0].expand(len(points)).numpy()
-            yield self.task.field_index(atom), atom.orders[self.time], data
-
     def _consistent(self, state):
         """Newton for the algebraic fields at the initial time."""
         spans = [self._last(f).span for f, order in enumerate(self.form.orders) if order == 0]
@@ -357,34 +298,6 @@ class Semidiscrete:
                 break
         return state
 
-    # -- solve ---------------------------------------------------------------------------------------------------
-
-    def solve(
-        self, tolerance: float, should_stop: Callable[[], bool], on_step: Callable[[float], None], max_steps: int
-    ):
-        """(trial, path): the integrated solution, as far as it went."""
-        end = self.task.bounds[self.time][1]
-        constant = self.is_autonomous_linear()
-        with np.errstate(all="ignore"):
-            path = radau.integrate(
-                self.right_side,
-                self.jacobian,
-                (self.start, end),
-                self.initial_state(),
-                tolerance,
-                mass=self.mass,
-                blocks=[s.span for s in self.states],
-                constant_jacobian=constant,
-                should_stop=should_stop,
-                on_step=on_step,
-                max_steps=max_steps,
-            )
-        if len(path.states) == 0:
-            return None, path
-        weights = tuple(self.to_features(f, path.states[:, :, self.find[f, 0].span]) for f in range(len(self.bases)))
-        nodes = np.append(0.0, radau.tableau(path.states.shape[1] - 1).nodes)
-        return EvolutionTrial(self.task.frame, self.time, self.bases, path.times, nodes, weights), path
-
     def nominal_seconds(self, counts: dict) -> float:
         """Time of an integration on two cores, from its counts of operations; within a factor of 2."""
         size, places = self.size, len(self.grid.weights)
@@ -397,43 +310,7 @@ class Semidiscrete:
         """`[..., N]`: from the orthonormal functions back to the features."""
         return weights @ self.back[f].T
 
-    def is_autonomous_linear(self) -> bool:
-        """F is affine in the state with a Jacobian that does not change."""
-        moving = {self.task.problem.time}
-        for part in self.form.equations:
-            symbols = {a.symbol for a in part.atoms}
-            for atom in part.atoms:
-                if sympy.diff(part.expression, atom.symbol).free_symbols & (symbols | moving):
-                    return False
-        return True
-
-
-def end_points(task: Task, per_axis: int) -> Callable[[Part], torch.Tensor]:
-    """Places on a face at which a boundary condition is imposed: Gauss points along its free space axes."""
-
-    def places(part: Part) -> torch.Tensor:
-        axes = []
-        for i, column in enumerate(task.problem.columns):
-            low, high = task.bounds[i]
-            if column in part.pins:
-                axes.append(np.array([float(part.pins[column])]))
-            elif i == task.time_column:
-                axes.append(np.array([low]))
-            elif task.periodic[i]:
-                axes.append(low + (high - low) * np.arange(per_axis) / per_axis)
-            else:
-                axes.append((low + high) / 2 + (high - low) / 2 * np.polynomial.legendre.leggauss(per_axis)[0])
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
-        return torch.as_tensor(grid)
-
-    return places
-
-
-def tensor_grid(task: Task, nodes: list[tuple[np.ndarray, np.ndarray]]) -> Grid:
-    """Tensor quadrature from per-column (places in [-1, 1], weights); the time column has one place."""
-    points = np.stack(np.meshgrid(*(n for n, _ in nodes), indexing="ij"), -1).reshape(-1, len(nodes))
-    weights = np.array([1.0])
-    for _, w in nodes:
-        weights = np.multiply.outer(weights, w)
-    frame = task.frame
-    return Grid(torch.as_tensor(points) * frame.half + frame.center, weights.reshape(-1))
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """Of the L2 inner product of states."""
+        return np.eye(self.size)

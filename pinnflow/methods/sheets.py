@@ -9,62 +9,23 @@ Source: Johnson, Higher order B-spline collocation at the Greville abscissae, Ap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sparse
 import torch
-from scipy.sparse.linalg import splu
 
 from pinnflow.compiler.lowering import lower
 from pinnflow.compiler.residual import Residual
 from pinnflow.declare.analysis import Part
 from pinnflow.methods.base import Task
 from pinnflow.methods.form import Form, space_orders
-from pinnflow.methods.semidiscrete import Semidiscrete, tensor_grid
-from pinnflow.trial.features import Product, Spline
+from pinnflow.methods.radau import factor
+from pinnflow.methods.spline_products import Assembly, Sheet
+from pinnflow.methods.system import System, tensor_grid
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """Splines along every space column; None marks the time column.
-
-    Attributes:
-        axes: per column.
-    """
-
-    axes: tuple[Spline | None, ...]
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        return tuple(1 if a is None else a.count for a in self.axes)
-
-    def basis(self) -> Product:
-        """All products, the last column running fastest."""
-        grid = np.stack(np.meshgrid(*(np.arange(n) for n in self.counts), indexing="ij"), -1)
-        axes = tuple("chebyshev" if a is None else a for a in self.axes)
-        return Product(axes, torch.as_tensor(grid.reshape(-1, len(self.axes))))
-
-    def peaks(self, column: int) -> np.ndarray:
-        """`[count]`: where each spline along a column peaks, scaled."""
-        spline = self.axes[column]
-        if spline is None:
-            return np.zeros(1)
-        if spline.periodic:
-            return spline.knots[:-1]
-        padded = np.concatenate([[-1.0] * spline.degree, spline.knots, [1.0] * spline.degree])
-        return np.array([padded[i + 1 : i + 1 + spline.degree].mean() for i in range(spline.count)])
-
-    def table(self, column: int, places: np.ndarray, order: int) -> sparse.csr_matrix:
-        """`[len(places), count]`: the order-th derivative of the splines along a column."""
-        spline = self.axes[column]
-        if spline is None:
-            return sparse.csr_matrix(np.ones((len(places), 1)) if order == 0 else np.zeros((len(places), 1)))
-        return sparse.csr_matrix(spline.table(torch.as_tensor(places), spline.count, order)[order].numpy())
-
-
-class SparseSystem(Semidiscrete):
+class SparseSystem(System):
     """M y' = F(t, y) on one sheet for all fields.
 
     Args:
@@ -74,16 +35,8 @@ class SparseSystem(Semidiscrete):
     """
 
     def __init__(self, task: Task, form: Form, sheet: Sheet):
-        self.task, self.form, self.sheet = task, form, sheet
-        self.columns = task.problem.columns
-        self.time = task.time_column
-        self.start = task.bounds[self.time][0]
-        basis = sheet.basis()
-        self.bases = (basis,) * len(task.problem.fields)
-        self.nodes = [self._gauss(axis) for axis in sheet.axes]
-        self.grid = tensor_grid(task, self.nodes)
-        self._designs: dict = {}
-        self._layout()
+        self.sheet, self.assembly = sheet, Assembly(sheet, task.frame.factor)
+        super().__init__(task, form, (sheet.basis(),) * len(task.problem.fields), tensor_grid(task, sheet.nodes))
         self._residuals()
         self._constrain_faces()
         keep = np.ones(self.size)
@@ -91,38 +44,19 @@ class SparseSystem(Semidiscrete):
         self.free = sparse.diags(keep)
         self.mass = (self.free @ self.mass).tocsc()
 
-    @staticmethod
-    def _gauss(axis):
-        if axis is None:
-            return np.zeros(1), np.ones(1)
-        places, weights = np.polynomial.legendre.leggauss((axis.degree + 3) // 2)
-        low, high = axis.knots[:-1, None], axis.knots[1:, None]
-        return ((low + high) / 2 + (high - low) / 2 * places).ravel(), ((high - low) / 2 * weights).ravel()
-
-    def design(self, f, orders):
-        """D^orders of the splines at the quadrature points, sparse `[q, N]`; the same for all fields."""
-        if orders not in self._designs:
-            tables = [self.sheet.table(i, self.nodes[i][0], o) for i, o in enumerate(orders)]
-            self._designs[orders] = (reduce(sparse.kron, tables) * self.task.frame.factor(orders)).tocsr()
-        return self._designs[orders]
-
     def _residuals(self):
         problem = self.task.problem
         self.residuals = [
             Residual(part, self.columns, (), problem.bounds, f"equation of {f.func.__name__}")
             for part, f in zip(self.form.equations, problem.fields, strict=True)
         ]
-        self.atom_designs = [
+        self.atom_places = [
             [
-                (
-                    self.find[self.task.field_index(a), a.orders[self.time]],
-                    self.design(0, space_orders(a.orders, self.time)),
-                )
+                (self.find[self.task.field_index(a), a.orders[self.time]], space_orders(a.orders, self.time))
                 for a in residual.part.atoms
             ]
             for residual in self.residuals
         ]
-        self.test = sparse.diags(self.grid.weights) @ self.design(0, (0,) * len(self.columns))  # [q, N]
         self.mass = self._mass()
 
     def _mass(self):
@@ -135,8 +69,7 @@ class SparseSystem(Semidiscrete):
             rows[i][i] = sparse.csr_matrix(identity.shape)
             for g, orders, coefficient in self.form.leads[state.field]:
                 values = lower([coefficient], self.columns)(list(self.grid.points.unbind(1)))[0]
-                values = values.expand(len(self.grid.weights)).numpy()
-                block = self.test.T @ (sparse.diags(values) @ self.design(g, orders))
+                block = self.assembly.matrix([(values.numpy(), orders)])
                 j = self.states.index(self._last(g))
                 rows[i][j] = block if rows[i][j] is None else rows[i][j] + block
         return sparse.bmat(rows, format="csr")
@@ -194,8 +127,7 @@ class SparseSystem(Semidiscrete):
         for atom, slope in zip(part.atoms, slopes, strict=True):
             pins = dict(atom.pins)
             places = self._face_places(axis, float(pins[self.columns[axis]]))
-            tables = [self.sheet.table(i, places[i], o) for i, o in enumerate(atom.orders)]
-            values = reduce(sparse.kron, tables).tocsr()[mine] * self.task.frame.factor(atom.orders)
+            values = self.sheet.at(places, atom.orders).tocsr()[mine] * self.task.frame.factor(atom.orders)
             f = self.task.field_index(atom)
             blocks[f] = blocks[f] + sparse.diags(slope.expand(len(points)).numpy()) @ values
         return sparse.hstack(blocks)
@@ -216,8 +148,7 @@ class SparseSystem(Semidiscrete):
 
     # -- the system ----------------------------------------------------------------------------------------------
 
-    def right_side(self, times, states):
-        """F at k times and states: `[k, size]`."""
+    def _evaluate(self, times, states):
         k, q = len(times), len(self.grid.weights)
         points = self.grid.points.repeat(k, 1)
         points[:, self.time] = torch.as_tensor(np.repeat(times, q))
@@ -227,17 +158,24 @@ class SparseSystem(Semidiscrete):
             if above is not None:
                 result[:, state.span] = states[:, above.span]
         for f, residual in enumerate(self.residuals):
-            atoms = [torch.as_tensor((d @ states[:, s.span].T).T.reshape(-1)) for s, d in self.atom_designs[f]]
+            atoms = [
+                torch.as_tensor(self.assembly.values(states[:, s.span], orders).reshape(-1))
+                for s, orders in self.atom_places[f]
+            ]
             values = residual.value(points, atoms, []).numpy().reshape(k, q)
-            result[:, self._last(f).span] = -(self.test.T @ values.T).T
+            result[:, self._last(f).span] = -self.assembly.projections(values)
         if len(self.fixed):
             bound = (self.rows @ self._level(states).T).T
             for i, t in enumerate(times):
                 result[i, self.fixed] = self._data_at(t) - bound[i]
         return result
 
-    def jacobian(self, t, state):
-        """dF/dy, sparse `[size, size]`."""
+    @cached_property
+    def gram(self):
+        """Of the L2 inner product of states."""
+        return sparse.block_diag([self.assembly.matrix([(1.0, (0,) * len(self.columns))])] * len(self.states)).tocsr()
+
+    def _linearise(self, t, state):
         points = self.grid.points.clone()
         points[:, self.time] = t
         blocks = [[None] * len(self.states) for _ in self.states]
@@ -249,16 +187,16 @@ class SparseSystem(Semidiscrete):
             if above is not None:
                 blocks[place[id(s)]][place[id(above)]] = identity
         for f, residual in enumerate(self.residuals):
-            atoms = [torch.as_tensor(d @ state[s.span]) for s, d in self.atom_designs[f]]
-            slopes = residual.slopes(points, atoms, [])
-            sums: dict[int, sparse.csr_matrix] = {}
-            for (s, d), slope in zip(self.atom_designs[f], slopes, strict=True):
-                value = slope.expand(len(points)).numpy()
-                term = sparse.diags(value) @ d
-                sums[place[id(s)]] = sums[place[id(s)]] + term if place[id(s)] in sums else term
+            atoms = [
+                torch.as_tensor(self.assembly.values(state[None, s.span], orders).reshape(-1))
+                for s, orders in self.atom_places[f]
+            ]
+            sums: dict[int, list] = {}
+            for (s, orders), slope in zip(self.atom_places[f], residual.slopes(points, atoms, []), strict=True):
+                sums.setdefault(place[id(s)], []).append((slope.numpy(), orders))
             row = place[id(self._last(f))]
-            for column, term in sums.items():
-                block = -(self.test.T @ term)
+            for column, terms in sums.items():
+                block = -self.assembly.matrix(terms)
                 blocks[row][column] = block if blocks[row][column] is None else blocks[row][column] + block
         matrix = self.free @ sparse.bmat(blocks, format="csr")
         if len(self.fixed):
@@ -278,9 +216,9 @@ class SparseSystem(Semidiscrete):
         """The projection of the initial data with the conditions in their rows; algebraic fields start at zero."""
         n = self.bases[0].size
         state = np.zeros(self.size)
-        plain = (self.test.T @ self.design(0, (0,) * len(self.columns))).tocsr()
+        plain = self.gram[:n, :n]
         for f, k, data in self.initial_data():
-            right = self.test.T @ data
+            right = self.assembly.projections(data[None])[0]
             span = self._last(f).span
             local = [i for i, row in enumerate(self.fixed) if span.start <= row < span.stop]
             rows = self.fixed[local] - span.start
@@ -294,7 +232,7 @@ class SparseSystem(Semidiscrete):
                 right[rows] = self._data_at(self.start, k)[local]
             else:
                 matrix = plain
-            state[self.find[f, k].span] = splu(matrix.tocsc()).solve(right)
+            state[self.find[f, k].span] = factor(matrix).solve(right)
         return self._consistent(state)
 
     def _consistent(self, state):
@@ -305,18 +243,18 @@ class SparseSystem(Semidiscrete):
         for _ in range(30):
             value = self.right_side(np.array([self.start]), state[None])[0][index]
             slope = self.jacobian(self.start, state)[index][:, index].tocsc()
-            change = splu(slope).solve(-value)
+            change = factor(slope).solve(-value)
             state[index] += change
             if np.linalg.norm(change) <= 1e-12 * max(np.linalg.norm(state[index]), 1e-300):
                 break
         return state
 
     def nominal_seconds(self, counts):
-        """The same for sparse matrices: their factors fill with about the power 1.5 of the size."""
+        """The same for sparse matrices: their factors fill with about the power 1.4 of the size."""
         size, places = self.size, len(self.grid.weights)
-        factorise = 4e-7 * size**1.9
-        jacobian = 1e-5 * places
-        iterate = 2e-8 * size**1.5 * 10 + 1e-6 * places
+        factorise = 5e-6 * size**1.4
+        jacobian = 2e-6 * places
+        iterate = 3e-6 * size + 4e-7 * places
         return counts["factorisations"] * factorise + counts["jacobians"] * jacobian + counts["iterations"] * iterate
 
     def to_features(self, f, weights):

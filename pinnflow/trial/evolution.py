@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pinnflow.trial.expansion import CHUNK, Frame
-from pinnflow.trial.features import Basis, restore_basis
+from pinnflow.trial.features import Basis, Product, restore_basis
 from pinnflow.trial.registry import register_trial
 
 
@@ -77,20 +77,36 @@ class EvolutionTrial:
 
     def _combine(self, basis, scaled, space, f, step, lagrange):
         """Each `[n]`: sum over features and time nodes. Rows are sorted in time, so a step is a run of rows."""
+        starts = np.flatnonzero(np.diff(step, prepend=-1))
+        ends = np.append(starts[1:], len(step))
+        if isinstance(basis, Product) and sum(n > 1 for n in basis.grid or ()) == 2:
+            return self._combine_plane(basis, scaled, space, f, step, lagrange, zip(starts, ends, strict=True))
         features = []
         one = torch.ones((), dtype=torch.float64)
         for orders in space:
             out = torch.zeros(len(scaled), basis.size, dtype=torch.float64)
             basis.accumulate(out, scaled, [(one, orders)])
             features.append(out.numpy() * self.frame.factor(orders))
-        starts = np.flatnonzero(np.diff(step, prepend=-1))
-        ends = np.append(starts[1:], len(step))
         results = [np.empty(len(scaled)) for _ in space]
         for a, b in zip(starts, ends, strict=True):
             local = lagrange[a:b] @ self.weights[f][step[a]]  # [m, N]
             for result, feature in zip(results, features, strict=True):
                 result[a:b] = np.einsum("mn,mn->m", feature[a:b], local)
         return results
+
+    def _combine_plane(self, basis, scaled, space, f, step, lagrange, runs):
+        """The same for all products of functions along two columns, summed along one after the other."""
+        first, second = (i for i, n in enumerate(basis.grid) if n > 1)
+        rows, columns = basis.grid[first], basis.grid[second]
+        tables = basis.tables(scaled, space)
+        results = [np.empty(len(scaled)) for _ in space]
+        for a, b in runs:
+            weights = self.weights[f][step[a]].reshape(-1, rows, columns).transpose(1, 0, 2).reshape(rows, -1)
+            for result, orders in zip(results, space, strict=True):
+                left, right = tables[first][orders[first]][a:b].numpy(), tables[second][orders[second]][a:b].numpy()
+                inner = (left @ weights).reshape(b - a, -1, columns)
+                result[a:b] = np.einsum("mkj,mk,mj->m", inner, lagrange[a:b], right, optimize=True)
+        return [r * self.frame.factor(o) for r, o in zip(results, space, strict=True)]
 
     def state(self) -> dict:
         return {

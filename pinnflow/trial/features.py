@@ -9,6 +9,7 @@ multivariate polynomial approximation in the hypercube, 1608.02216 (Euclidean de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,7 +154,7 @@ class Product:
         return self.indices.shape[0]
 
     def accumulate(self, out, points, items):
-        tables = self._tables(points, [orders for _, orders in items])
+        tables = self.tables(points, [orders for _, orders in items])
         for coefficient, orders in items:
             term = self._gather(tables, orders)
             out.addcmul_(
@@ -161,14 +162,32 @@ class Product:
             )
 
     def combine(self, points, wanted, weights):
-        tables = self._tables(points, wanted)
+        tables = self.tables(points, wanted)
+        if self.grid is not None:
+            return [self._contract(tables, orders, weights) for orders in wanted]
         return [self._gather(tables, orders) @ weights for orders in wanted]
+
+    def _contract(self, tables, orders, weights):
+        """One axis after the other: n N operations in the first and less in the rest, without a matrix [n, N]."""
+        result = tables[0][orders[0]] @ weights.reshape(self._counts[0], -1)
+        for table, order, count in zip(tables[1:], orders[1:], self._counts[1:], strict=True):
+            result = torch.einsum("nj,njk->nk", table[order], result.reshape(len(result), count, -1))
+        return result if weights.ndim > 1 else result[:, 0]
 
     @cached_property
     def _counts(self):
         return (self.indices.max(dim=0).values + 1).tolist()
 
-    def _tables(self, points, wanted):
+    @cached_property
+    def grid(self) -> tuple[int, ...] | None:
+        """Functions per column if all their products are there, the last column running fastest; else None."""
+        if self.size != math.prod(self._counts):
+            return None
+        whole = torch.cartesian_prod(*(torch.arange(n) for n in self._counts)).reshape(-1, len(self._counts))
+        return tuple(self._counts) if torch.equal(whole, self.indices) else None
+
+    def tables(self, points: Tensor, wanted: Sequence[Orders]) -> list[list[Tensor]]:
+        """Per column [the one-dimensional functions and their derivatives, up to the highest wanted: `[n, count]`]."""
         counts = self._counts
         tables = []
         for column, family in enumerate(self.axes):

@@ -7,7 +7,8 @@ from sympy import Eq, Rational, cos, exp, pi, sin, tanh
 from pinnflow import Problem, coordinates, field
 from pinnflow.methods.base import Clock, Task
 from pinnflow.methods.form import semidiscrete_form
-from pinnflow.methods.sheets import Sheet, SparseSystem
+from pinnflow.methods.sheets import SparseSystem
+from pinnflow.methods.spline_products import Sheet
 from pinnflow.trial.features import Spline
 from tests.methods.problems import data, manufactured, start
 
