@@ -17,11 +17,13 @@ from torch import Tensor
 from pinnflow.errors import DeclarationError, WrongShape
 from pinnflow.latent.generators.gate import Generator, checked_images
 from pinnflow.latent.generators.readout import ellipse_features, fitted_features
+from pinnflow.latent.generators.registry import register_generator
 from pinnflow.latent.generators.renderers import feature_names, find_renderer, render
 
 FREQUENCY = 1.2
 
 
+@register_generator("warped")
 class WarpedGenerator(Generator):
     """`z [..., d] -> images [..., c, size, size]` with known factors, computed in the dtype and on the device of z.
 
