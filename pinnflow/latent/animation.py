@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from pinnflow.errors import NotYet, UnknownName
-from pinnflow.latent.canvas import FAINT, INK, checked_path, in_one_piece, new_figure, palette, style
-from pinnflow.latent.landscape import KINDS, Landscape, draw_panel, footnote, landscape, value_label
+from pinnflow.latent.canvas import FAINT, INK, checked_path, in_one_piece, new_figure, style
+from pinnflow.latent.landscape import KINDS, Landscape, draw_panel, draw_pictured, footnote, landscape, value_label
 from pinnflow.latent.strips import Strips, colours_of, enlarge, join, strips
 
 SUFFIXES = (".gif", ".mp4")
@@ -34,6 +34,7 @@ def animate_landscape(
     samples: int = 12,
     steps: int = 6,
     step_length: float | None = 0.35,
+    images: int = 4,
     seed: int = 0,
     kind: str = "map",
     frames: int = 37,
@@ -56,7 +57,7 @@ def animate_landscape(
     times = np.linspace(0.0, steps, frames).tolist()
     drawn = landscape(
         flow, potential, times, directions=directions, center=center, span=span, resolution=resolution,
-        samples=samples, steps=steps, step_length=step_length, seed=seed,
+        samples=samples, steps=steps, step_length=step_length, images=images, seed=seed,
     )  # fmt: skip
     return film_landscape(drawn, path, kind=kind, seconds=seconds, dpi=dpi)
 
@@ -150,13 +151,23 @@ def write_film(path: Path, frames: Sequence[np.ndarray], seconds: float) -> Path
 def _write_gif(path, frames, seconds):
     from PIL import Image
 
-    # GIF holds 256 colours: the method that keeps rare ones, or the ends of a colour bar go grey.
-    pictures = [
-        Image.fromarray(frame).quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        for frame in frames
-    ]
+    pictures = [_in_256_colours(Image.fromarray(frame)) for frame in frames]
     duration = max(20, round(1000 * seconds / len(pictures)))
     pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+
+
+def _in_256_colours(picture):
+    """All that a frame of a GIF can hold: most for the gradients, the rest for rare colours such as markers."""
+    from PIL import Image
+
+    parts = ((190, Image.Quantize.MEDIANCUT), (64, Image.Quantize.MAXCOVERAGE))
+    chosen = [255, 255, 255, 0, 0, 0]
+    for count, method in parts:
+        colours = picture.quantize(count, method=method, dither=Image.Dither.NONE).getpalette()[: 3 * count]
+        chosen += colours + colours[:3] * (count - len(colours) // 3)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(chosen)
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def _write_mp4(path, frames, seconds):
@@ -182,11 +193,14 @@ def _landscape_frames(drawn: Landscape, kind: str, dpi: int) -> Iterator[np.ndar
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    name, low, high = palette(drawn.values)
+    name, low, high = drawn.palette
     with style():
-        figure = new_figure(5.6, 5.0, dpi=dpi)
+        count = len(drawn.pictured)
+        figure = new_figure(5.6 + (1.2 if count else 0), 5.0, dpi=dpi)
         figure.set_layout_engine("constrained", w_pad=0.05, h_pad=0.05)
-        ax = figure.subplots(subplot_kw={"projection": "3d"} if kind == "surface" else {})
+        cells = figure.add_gridspec(1, 2 if count else 1, width_ratios=(4.4, 4.0 / count) if count else None)
+        ax = figure.add_subplot(cells[0], projection="3d" if kind == "surface" else None)
+        beside = figure.add_subplot(cells[1]) if count else None
         figure.colorbar(
             ScalarMappable(Normalize(low, high), name), ax=ax, label=value_label(drawn), pad=0.03, aspect=24,
             shrink=0.95 if kind == "map" else 0.65,
@@ -197,6 +211,9 @@ def _landscape_frames(drawn: Landscape, kind: str, dpi: int) -> Iterator[np.ndar
             ax.clear()
             draw_panel(ax, drawn, i, kind)
             ax.set_title(f"$t = {time:.1f}$")
+            if beside is not None:
+                beside.clear()
+                draw_pictured(beside, drawn, i, vertical=True)
             yield _pixels(figure)
             # Laid out once: nothing but the field and the samples move.
             figure.set_layout_engine("none")

@@ -60,6 +60,7 @@ def record_traversal(
     span: float = 3.0,
     resolution: int = 60,
     samples: int = 12,
+    images: int = 4,
     frames: int | None = None,
     seed: int = 0,
 ) -> dict[str, Piece]:
@@ -83,7 +84,7 @@ def record_traversal(
         for k in chosen:
             pieces[f"landscape-{k}"] = landscape(
                 flow, k, times, span=span, resolution=resolution, samples=samples, steps=steps,
-                step_length=step_length, seed=seed,
+                step_length=step_length, images=images, seed=seed,
             )  # fmt: skip
     return pieces
 

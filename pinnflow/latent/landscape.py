@@ -19,11 +19,14 @@ from torch import Tensor
 
 from pinnflow.errors import NonFinite, NothingToDraw, UnknownName, WrongShape
 from pinnflow.latent.canvas import FAINT, INK, finish, new_figure, palette, style
+from pinnflow.latent.strips import colours_of, join
 
 KINDS = ("map", "surface")
 ARROWS = 15  # velocity arrows a side
 PROBES = 256  # samples whose movement chooses the plane
 ROWS = 8192  # codes in one call of a flow
+# Of the walks whose images are shown; Okabe & Ito's colours, which the colour-blind can tell apart.
+COLOURS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0072b2")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Landscape:
         paths: codes along the walks, `[steps + 1, s, d]`; entry i is where step i, taken at time i, leads.
         share: part of the squared length of the drawn walks' steps that lies in the plane.
         step_length: of the walks; None: the raw velocity.
+        pictured: numbers of the walks whose images are shown, `[p]`.
+        images: what they look like at the times, `[m, p, c, h, w]`.
+        symbol: what the values are called, in mathematics.
     """
 
     name: str
@@ -57,6 +63,9 @@ class Landscape:
     paths: np.ndarray
     share: float
     step_length: float | None
+    pictured: np.ndarray
+    images: np.ndarray
+    symbol: str = "u"
 
     @property
     def projected(self) -> np.ndarray:
@@ -65,13 +74,22 @@ class Landscape:
 
     def trails(self, time: float) -> np.ndarray:
         """The projected walks up to a time: the steps taken by then, and the part of the one that is under way."""
-        walks = self.projected
-        time = min(max(time, 0.0), len(walks) - 1.0)
-        done = int(time)
-        if time == done:
-            return walks[: done + 1]
-        last = walks[done] + (time - done) * (walks[done + 1] - walks[done])
-        return np.concatenate([walks[: done + 1], last[None]])
+        done = int(min(max(time, 0.0), len(self.paths) - 1.0))
+        trails = self.projected[: done + 1]
+        last = (self.codes_at(time) - self.center) @ self.directions.T
+        return trails if time <= done or done == len(self.paths) - 1 else np.concatenate([trails, last[None]])
+
+    def codes_at(self, time: float) -> np.ndarray:
+        """Where the samples are at a time, `[s, d]`: on the straight line from step to step."""
+        return code_at(self.paths, time)
+
+    @property
+    def palette(self) -> tuple[str, float, float]:
+        """Name and limits of the colours: of a potential diverging about zero, which log-densities have no use for."""
+        name, low, high = palette(self.values)
+        if name == "RdBu_r" and self.symbol != "u":
+            return "viridis", float(self.values.min()), float(self.values.max())
+        return name, low, high
 
 
 def landscape(
@@ -86,6 +104,7 @@ def landscape(
     samples: int = 12,
     steps: int = 6,
     step_length: float | None = 0.35,
+    images: int = 4,
     seed: int = 0,
 ) -> Landscape:
     """The numbers of a landscape: see `plot_landscape` for the arguments and errors."""
@@ -118,11 +137,18 @@ def landscape(
     starts = place(*_sunflower(samples, 0.8 * span))
     with torch.no_grad():
         paths = flow.traverse(starts, potential, steps=steps, step_length=step_length)
-        values = torch.stack([_on_grid(flow.potential, grid, t, potential) for t in at.tolist()])
-        velocity = torch.stack([_on_grid(flow.velocity, posts, t, potential) for t in at.tolist()])
+        values = torch.stack([_on_grid(flow, flow.potential, grid, t, potential) for t in at.tolist()])
+        velocity = torch.stack([_on_grid(flow, flow.velocity, posts, t, potential) for t in at.tolist()])
     if not bool(torch.isfinite(values).all()):
         raise NonFinite(f"potential {potential} of `{flow.name}` is not finite everywhere on the plane; use a smaller "
                         f"`span` than {span:g}")  # fmt: skip
+    pictured = torch.linspace(0, samples - 1, min(images, samples, len(COLOURS))).round().long()
+    shown = torch.zeros(len(at), 0, 1, 1, 1)
+    if getattr(flow, "generator", None) is not None and len(pictured):
+        shown = flow.render(torch.stack([code_at(paths[:, pictured], t) for t in at.tolist()]))
+        if not bool(torch.isfinite(shown).all()):
+            raise NonFinite(f"the generator of `{flow.name}` returned images that are not finite")
+    paths = paths.double().cpu()
     moved = paths.diff(dim=0)
     length = float((moved**2).sum())
     return Landscape(
@@ -138,6 +164,9 @@ def landscape(
         paths=_array(paths),
         share=float(((moved @ basis.T) ** 2).sum()) / length if length > 0 else 1.0,
         step_length=step_length,
+        pictured=pictured.numpy() if shown.shape[1] else np.zeros(0, dtype=np.int64),
+        images=shown.float().cpu().numpy(),
+        symbol=str(getattr(flow, "potential_symbol", "u")),
     )
 
 
@@ -154,13 +183,14 @@ def plot_landscape(
     samples: int = 12,
     steps: int = 6,
     step_length: float | None = 0.35,
+    images: int = 4,
     seed: int = 0,
     kind: str = "map",
 ) -> Any:
     """Draws u_k over a plane of the latent space at several times, with samples that flow on it.
 
     Args:
-        flow: a `Flow` with a method `potential(z, t, k)`.
+        flow: a `Flow` with a method `potential(z, t, k)`; its attribute `potential_symbol` names the values.
         path: file to write; the suffix says the format (png, pdf, svg). None: nothing is written.
         potential: k.
         times: one panel for each; by default whole numbers up to `steps`.
@@ -172,6 +202,7 @@ def plot_landscape(
         samples: walks, started in the plane.
         steps: of the walks; at time t the steps up to t are drawn.
         step_length: of the walks; None takes the velocity as it is.
+        images: of how many walks the images are shown, where the flow has a generator; at most 6.
         seed: of the samples that choose the plane.
         kind: `map` or `surface`.
 
@@ -188,7 +219,7 @@ def plot_landscape(
     _check_kind(kind)
     drawn = landscape(
         flow, potential, times, directions=directions, center=center, span=span, resolution=resolution,
-        samples=samples, steps=steps, step_length=step_length, seed=seed,
+        samples=samples, steps=steps, step_length=step_length, images=images, seed=seed,
     )  # fmt: skip
     return draw_landscape(drawn, path, kind=kind)
 
@@ -212,24 +243,26 @@ def draw_landscape(
     chosen = range(len(drawn.times)) if times is None else [int(np.abs(drawn.times - t).argmin()) for t in times]
     columns = min(len(chosen), 4)
     rows = -(-len(chosen) // columns)
-    name, low, high = palette(drawn.values)
+    name, low, high = drawn.palette
     with style():
         width, height = (2.9, 2.9) if kind == "map" else (3.5, 2.9)
-        figure = new_figure(width * columns + 1.3, height * rows + 1.0)
-        figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.06)
-        axes = figure.subplots(
-            rows, columns, squeeze=False, sharex=kind == "map", sharey=kind == "map",
-            subplot_kw={"projection": "3d"} if kind == "surface" else {},
-        )  # fmt: skip
-        for ax, i in zip(axes.flat, chosen, strict=False):
+        heights = [height] if not len(drawn.pictured) else [height, width / len(drawn.pictured)]
+        figure = new_figure(width * columns + 1.3, sum(heights) * rows + 1.0)
+        figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.05)
+        cells = figure.add_gridspec(rows * len(heights), columns, height_ratios=heights * rows)
+        panels = []
+        for place, i in enumerate(chosen):
+            row, column = place // columns * len(heights), place % columns
+            ax = figure.add_subplot(cells[row, column], projection="3d" if kind == "surface" else None)
             draw_panel(ax, drawn, i, kind)
             ax.set_title(f"$t = {drawn.times[i]:g}$")
-            if kind == "map":
-                ax.label_outer()
-        for ax in axes.flat[len(chosen) :]:
-            ax.remove()
+            if kind == "map" and column:
+                ax.set(ylabel="", yticklabels=[])
+            panels.append(ax)
+            if len(heights) > 1:
+                draw_pictured(figure.add_subplot(cells[row + 1, column]), drawn, i)
         bar = figure.colorbar(
-            ScalarMappable(Normalize(low, high), name), ax=axes, label=value_label(drawn), pad=0.015, aspect=22,
+            ScalarMappable(Normalize(low, high), name), ax=panels, label=value_label(drawn), pad=0.015, aspect=22,
             shrink=1.0 if kind == "map" else 0.7,
         )  # fmt: skip
         bar.outline.set_linewidth(0.6)
@@ -244,23 +277,48 @@ def draw_panel(ax: Any, drawn: Landscape, i: int, kind: str = "map", *, time: fl
     (_draw_map if kind == "map" else _draw_surface)(ax, drawn, i, time)
 
 
+def draw_pictured(ax: Any, drawn: Landscape, i: int, *, vertical: bool = False) -> None:
+    """The images of the numbered walks at the i-th time, framed in their colours, on axes of yours."""
+    from matplotlib.patches import Rectangle
+
+    tiles = colours_of(drawn.images[i], drawn.name)
+    mosaic, x, y, _ = join(tiles[:, None] if vertical else tiles[None])
+    ax.imshow(mosaic, interpolation="antialiased")
+    h, w = tiles.shape[1:3]
+    for number, colour in zip(range(len(tiles)), COLOURS, strict=False):
+        left, upper = (x[0], y[number]) if vertical else (x[number], y[0])
+        ax.add_patch(Rectangle((left - 0.5, upper - 0.5), w, h, fill=False, edgecolor=colour, linewidth=2,
+                               clip_on=False))  # fmt: skip
+        ax.text(left + 0.1 * w, upper + 0.12 * h, str(number + 1), color="white", fontsize=8, fontweight="bold",
+                ha="center", va="center", bbox={"boxstyle": "circle,pad=0.15", "fc": colour, "ec": "none"})  # fmt: skip
+    ax.axis("off")
+
+
+def code_at(paths: Any, time: float) -> Any:
+    """Codes at a time of walks `[steps + 1, ..., d]`: on the straight line from step to step."""
+    time = min(max(time, 0.0), len(paths) - 1.0)
+    done = min(int(time), len(paths) - 2)
+    return paths[done] + (time - done) * (paths[done + 1] - paths[done])
+
+
 def heading(drawn: Landscape) -> str:
     """The title of the pictures."""
-    return f"{drawn.name}: landscape of potential {drawn.potential}, with samples flowing uphill"
+    return f"{drawn.name}: landscape of potential {drawn.potential}, with samples flowing on it"
 
 
 def footnote(drawn: Landscape, kind: str = "map") -> str:
     """What the reader has to know about the plane."""
     arrows = "Arrows: velocity. " if kind == "map" else ""
+    numbers = ", numbered as their images" if len(drawn.pictured) else ""
     return (
         f"Plane through the latent space; {100 * drawn.share:.0f} % of the samples' movement lies in it. "
-        f"{arrows}Rings: starts, dots: where the samples are."
+        f"{arrows}Rings: starts, dots: where the samples are{numbers}."
     )
 
 
 def value_label(drawn: Landscape) -> str:
     """Label of the colour bar."""
-    return f"$u_{{{drawn.potential}}}(z, t)$"
+    return f"${drawn.symbol}_{{{drawn.potential}}}(z, t)$"
 
 
 def movement_plane(flow: Any, potential: int, steps: int, step_length: float | None, seed: int) -> Tensor:
@@ -312,9 +370,10 @@ def _read_directions(flow, directions):
     return torch.stack([first, across / across.norm()])
 
 
-def _on_grid(function, grid, t, k):
-    """`function(z, t, k)` at codes `[r, r, d]`, in float64 on the CPU."""
-    rows = [function(part, t, k).detach().double().cpu() for part in grid.flatten(0, 1).split(ROWS)]
+def _on_grid(flow, function, grid, t, k):
+    """`function(z, t, k)` at codes `[r, r, d]`, computed where and as the flow does, then in float64 on the CPU."""
+    codes = grid.flatten(0, 1).to(device=getattr(flow, "device", None), dtype=getattr(flow, "dtype", None))
+    rows = [function(part, t, k).detach().double().cpu() for part in codes.split(ROWS)]
     return torch.cat(rows).unflatten(0, grid.shape[:2])
 
 
@@ -337,7 +396,7 @@ def _check_kind(kind):
 def _draw_map(ax, drawn, i, time):
     from matplotlib import patheffects
 
-    name, low, high = palette(drawn.values)
+    name, low, high = drawn.palette
     span = drawn.axis[-1]
     ax.imshow(
         _shaded(drawn.values[i], name, low, high), origin="lower", extent=(-span, span, -span, span),
@@ -355,6 +414,11 @@ def _draw_map(ax, drawn, i, time):
         ax.plot(*walk.T, color=INK, linewidth=1.5, solid_capstyle="round", path_effects=halo, zorder=4)
     ax.plot(*trails[0].T, "o", markersize=4, color="white", markeredgecolor=INK, markeredgewidth=0.9, zorder=5)
     ax.plot(*trails[-1].T, "o", markersize=5.5, color=INK, markeredgecolor="white", markeredgewidth=0.9, zorder=6)
+    for number, s in enumerate(drawn.pictured):
+        (x, y), colour = trails[-1][s], COLOURS[number]
+        ax.plot(x, y, "o", markersize=12, color=colour, markeredgecolor="white", markeredgewidth=1, zorder=7)
+        ax.text(x, y, str(number + 1), color="white", fontsize=8.5, fontweight="bold", ha="center",
+                va="center_baseline", zorder=8, clip_on=True)  # fmt: skip
     ax.set(xlim=(-span, span), ylim=(-span, span), xlabel="first direction", ylabel="second direction", aspect="equal")
     ax.locator_params(nbins=5)
 
@@ -371,14 +435,15 @@ def _draw_arrows(ax, drawn, i):
 
 
 def _draw_surface(ax, drawn, i, time):
-    name, low, high = palette(drawn.values)
+    name, low, high = drawn.palette
     values, span = drawn.values[i], drawn.axis[-1]
+    bottom, top = float(drawn.values.min()), float(drawn.values.max())
     ax.computed_zorder = False
     ax.plot_surface(
         drawn.axis[None, :], drawn.axis[:, None], values, facecolors=_shaded(values, name, low, high, strength=0.8),
         rcount=len(drawn.axis), ccount=len(drawn.axis), linewidth=0, antialiased=False, shade=False, zorder=1,
     )  # fmt: skip
-    lift = 0.01 * (high - low)
+    lift = 0.01 * (top - bottom)
     trails = drawn.trails(time)
     for walk in trails.transpose(1, 0, 2):
         dense = np.concatenate([np.linspace(a, b, 8) for a, b in pairwise(walk)] or [walk])
@@ -391,7 +456,14 @@ def _draw_surface(ax, drawn, i, time):
                            (trails[-1], {"color": INK, "mec": "white", "ms": 5.5})):  # fmt: skip
         inside = points[np.abs(points).max(axis=1) <= span]
         ax.plot(*inside.T, interpolate(drawn.axis, values, inside) + lift, "o", mew=0.9, zorder=5, **style_)
-    ax.set(xlim=(-span, span), ylim=(-span, span), zlim=(low, high))
+    for number, s in enumerate(drawn.pictured):
+        where = trails[-1][s]
+        if np.abs(where).max() <= span:
+            at = (*where, interpolate(drawn.axis, values, where[None])[0] + lift)
+            ax.plot(*([v] for v in at), "o", markersize=12, color=COLOURS[number], mec="white", mew=1, zorder=6)
+            ax.text(*at, str(number + 1), color="white", fontsize=8.5, fontweight="bold", ha="center",
+                    va="center_baseline", zorder=7)  # fmt: skip
+    ax.set(xlim=(-span, span), ylim=(-span, span), zlim=(bottom, top) if top > bottom else (low, high))
     ax.set_xlabel("first direction", labelpad=-6)
     ax.set_ylabel("second direction", labelpad=-6)
     ax.view_init(elev=38, azim=-62)
@@ -419,8 +491,11 @@ def _shaded(values, name, low, high, strength=0.45):
 
     colours = colormaps[name]((values - low) / (high - low))
     height = 0.6 * (values - low) / (high - low)  # in a box of side 1
+    opaque = colours[..., :3]
     along, across = np.gradient(height, 1 / (len(values) - 1))
     light = np.array([-0.5, 0.5, 0.71])
     brightness = (light[2] - across * light[0] - along * light[1]) / np.sqrt(1 + across**2 + along**2)
-    colours[..., :3] = np.clip(colours[..., :3] * (1 + strength * (brightness - light[2]))[..., None], 0, 1)
+    change = strength * (brightness - light[2])[..., None]
+    # Towards white in the light and towards black in the shade: cutting at 1 would change the hue.
+    colours[..., :3] = np.where(change > 0, opaque + (1 - opaque) * np.minimum(change, 1), opaque * (1 + change))
     return colours

@@ -114,6 +114,34 @@ def test_panels_show_the_walks_up_to_their_time_on_one_scale(tmp_path):
     assert size_of(tmp_path / "landscape.png") == (int(width), int(height))
 
 
+def test_numbered_walks_are_shown_with_their_images():
+    flow = Bowls(Patches(3, 6))
+    drawn = landscape(flow, 1, [1.0, 1.5], directions=(0, 1), images=3, **SMALL)
+    assert list(drawn.pictured) == [0, 2, 3]
+    halfway = (drawn.paths[1] + drawn.paths[2]) / 2
+    np.testing.assert_allclose(drawn.codes_at(1.5), halfway)
+    np.testing.assert_allclose(drawn.images[1], flow.render(torch.as_tensor(halfway[[0, 2, 3]])), atol=1e-6)
+    figure = draw_landscape(drawn)
+    shown = [ax for ax in figure.axes if [t.get_text() for t in ax.texts] == ["1", "2", "3"]]
+    panels, tiles = shown[::2], shown[1::2]
+    for i, (panel, strip) in enumerate(zip(panels, tiles, strict=True)):
+        heads = drawn.trails(drawn.times[i])[-1][[0, 2, 3]]
+        np.testing.assert_allclose([text.get_position() for text in panel.texts], heads)
+        expected = join(colours_of(drawn.images[i])[None])[0]
+        np.testing.assert_array_equal(np.asarray(strip.images[0].get_array()), expected)
+    for settings in ({"images": 0}, {"images": 2, "kind": "surface"}):
+        assert isinstance(plot_landscape(flow, times=[1.0], **settings, **SMALL), Figure)
+
+
+def test_a_flow_names_its_values_and_log_densities_do_not_diverge():
+    flow = Bowls()
+    flow.potential_symbol = r"\log\rho"
+    drawn = landscape(flow, 1, [1.0], **SMALL)
+    assert drawn.palette == ("viridis", drawn.values.min(), drawn.values.max())
+    assert draw_landscape(drawn).axes[-1].get_ylabel() == r"$\log\rho_{1}(z, t)$"
+    assert landscape(Bowls(), 1, [1.0], **SMALL).palette[0] == "RdBu_r"
+
+
 def test_a_still_takes_the_nearest_times_of_a_film():
     drawn = landscape(Bowls(), 0, np.linspace(0, 6, 13).tolist(), **SMALL)
     assert [ax.get_title() for ax in panels_of(draw_landscape(drawn, times=[2, 4.1]))] == ["$t = 2$", "$t = 4$"]
@@ -124,10 +152,8 @@ def test_surfaces_carry_the_walks_at_the_height_of_the_potential():
     (ax,) = panels_of(draw_landscape(drawn, kind="surface"))
     x, y, height = (np.asarray(a) for a in ax.lines[-1].get_data_3d())
     np.testing.assert_allclose(np.stack([x, y], axis=1), drawn.trails(2.0)[-1])
-    low, high = -np.abs(drawn.values).max(), np.abs(drawn.values).max()
-    np.testing.assert_allclose(
-        height, interpolate(drawn.axis, drawn.values[0], drawn.trails(2.0)[-1]) + 0.01 * (high - low)
-    )
+    lift = 0.01 * np.ptp(drawn.values)
+    np.testing.assert_allclose(height, interpolate(drawn.axis, drawn.values[0], drawn.trails(2.0)[-1]) + lift)
 
 
 def test_interpolation_is_exact_for_bilinear_functions():
