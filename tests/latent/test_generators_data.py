@@ -50,7 +50,7 @@ def test_a_sprite_moves_and_grows_by_its_factors(shape):
     size = 64
     base = torch.tensor([[0.1, -0.2, 0.7, 0.3, float(shape)]])
     image = draw_sprites(base, size)[0, 0]
-    pixel = 2 / size / 0.55
+    pixel = 2 / size / 0.4
     right, up = (draw_sprites(base + pixel * torch.eye(5)[k], size)[0, 0] for k in (0, 1))
     assert torch.allclose(right[:, 1:], image[:, :-1], atol=1e-4)
     assert torch.allclose(up[:-1], image[1:], atol=1e-4)

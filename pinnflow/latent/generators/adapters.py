@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 
 from pinnflow.errors import DeclarationError, NonFinite, UnknownName, WrongShape
 from pinnflow.latent.generators.gate import Generator
-from pinnflow.latent.generators.nets import over_rows
-from pinnflow.latent.generators.training import frozen
+from pinnflow.latent.generators.nets import compact_norms, over_rows, plain_attention
 
 Images = Callable[[Tensor], Tensor]
 
@@ -78,7 +78,8 @@ class Adapted(Generator):
     def forward(self, z: Tensor) -> Tensor:
         """Images of the latents, in [0, 1]."""
         low, high = self.image_range
-        pictures = over_rows(lambda rows: self._pictures(self.images(rows)), self.checked(z).to(self.dtype), 1)  # type: ignore[arg-type]
+        with plain_attention():
+            pictures = over_rows(lambda rows: self._pictures(self.images(rows)), self.checked(z).to(self.dtype), 1)
         return ((pictures - low) / (high - low)).clamp(0.0, 1.0)
 
     def _asked(self, probe: Tensor) -> Any:
@@ -354,8 +355,12 @@ def weights_of(thing: Any) -> list[Tensor]:
 
 
 def frozen_if_possible(module: nn.Module) -> nn.Module:
-    """`frozen`, also for modules out of `torch.export`, which have no evaluation mode."""
-    try:
-        return frozen(module)
-    except NotImplementedError:
-        return module.requires_grad_(False)
+    """`frozen`, also for TorchScript, and for modules out of `torch.export`, which have no evaluation mode.
+
+    Group norms are prepared for derivatives by forward mode.
+    """
+    with suppress(NotImplementedError):
+        module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return compact_norms(module)

@@ -58,13 +58,15 @@ class ConvGenerator(Generator):
             self.layers = nn.Sequential(*layers)
             x = torch.randn(64, latent_dim)
         frozen(self)
+        scaled: list[Tensor] = []
         for layer in self.layers:
             if isinstance(layer, (nn.Linear, nn.ConvTranspose2d)):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
                 # Over latents, so that what varies does so by 1; the same pattern in all images counts for nothing.
                 layer.weight /= layer(x).std(0).mean()
+                scaled.append(layer.weight)
             x = layer(x)
-        layer.weight *= CONTRAST
+        scaled[-1] *= CONTRAST
 
     def settings(self) -> dict[str, Any]:
         """What the constructor needs to make one of the same form."""

@@ -192,12 +192,12 @@ def draw_sprites(factors: Tensor, size: int) -> Tensor:
     """
     x0, y0, scale, angle, shape = factors[:, :, None, None].unbind(1)  # [n, 1, 1]
     centres = (torch.arange(size, dtype=factors.dtype, device=factors.device) + 0.5) * (2.0 / size) - 1.0
-    x, y = centres[None, None, :] - 0.55 * x0, -centres[None, :, None] - 0.55 * y0
+    x, y = centres[None, None, :] - 0.4 * x0, -centres[None, :, None] - 0.4 * y0
     c, s = torch.cos(angle), torch.sin(angle)
-    u, v = (c * x + s * y) / (0.4 * scale), (c * y - s * x) / (0.4 * scale)
+    u, v = (c * x + s * y) / (0.55 * scale), (c * y - s * x) / (0.55 * scale)
     distances = torch.stack([_square(u, v), _ellipse(u, v), _heart(u, v)])  # [3, n, h, w]
     index = shape.round().long()[None].expand(1, *distances.shape[1:])
-    distance = distances.gather(0, index)[0] * (0.4 * scale)
+    distance = distances.gather(0, index)[0] * (0.55 * scale)
     return torch.sigmoid(-distance * (2.0 * size))[:, None]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pinnflow.errors import DamagedFile, DeclarationError, MissingExtra, WrongShape
 from pinnflow.latent.generators.adapters import Truncated
 from pinnflow.latent.generators.gate import Generator, checked_images
-from pinnflow.latent.generators.nets import over_rows
+from pinnflow.latent.generators.nets import compact_norms, over_rows, plain_attention
 from pinnflow.latent.generators.registry import register_generator
 from pinnflow.latent.generators.training import frozen
 
@@ -48,7 +48,7 @@ class ClassConditional(Generator):
 
     def forward(self, z: Tensor) -> Tensor:
         """Images of the class for latents as the network takes them."""
-        return over_rows(self._images, self.checked(z).to(self._weight.dtype), 1)  # type: ignore[arg-type]
+        return over_rows(self._images, self.checked(z).to(self._weight.dtype), 1)
 
     def _images(self, z: Tensor) -> Tensor:
         label = self.label.expand(len(z), -1)
@@ -146,7 +146,7 @@ class LatentDecoder(Generator):
     def __init__(self, network: nn.Module, size: int | None = None):
         super().__init__()
         config: Any = network.config
-        self.network: Any = frozen(network)
+        self.network: Any = compact_norms(frozen(network))
         self.name = "autoencoder-kl"
         halved = 2 ** (len(config.block_out_channels) - 1)
         pixels = int(size or config.sample_size)
@@ -163,7 +163,8 @@ class LatentDecoder(Generator):
     def forward(self, z: Tensor) -> Tensor:
         """Images of flattened latent images."""
         weight = next(self.network.parameters())
-        return over_rows(self._images, self.checked(z).to(weight.dtype), 1)  # type: ignore[arg-type]
+        with plain_attention():
+            return over_rows(self._images, self.checked(z).to(weight.dtype), 1)
 
     def _images(self, z: Tensor) -> Tensor:
         pictures = self.network.decode(z.unflatten(1, self.latent_shape) / self.scale + self.shift).sample
