@@ -108,6 +108,25 @@ def test_a_seed_decides_everything():
     assert first["values"]["random"]["concentration"] != other["values"]["random"]["concentration"]
 
 
+def test_starts_are_drawn_by_the_seed_or_given():
+    flow = RandomDirections(None, 8, 1, device="cpu", name="mine")
+    drifts = [evaluate(flow, seed=seed, pairs=20).values["mine"]["drift"] for seed in (1, 2)]
+    assert drifts[0] != drifts[1]
+    given = evaluate(flow, starts=torch.diag(torch.arange(8.0)), controls=False)
+    assert given.settings["pairs"] == 8
+    expected = -2.1 * float((flow.directions[0] * torch.arange(8.0)).mean()) - 2.1**2 / 2
+    assert given.values["mine"]["drift"] == pytest.approx(expected)
+
+
+def test_a_factor_that_falls_steadily_is_as_good_as_one_that_rises():
+    class Backwards(Oracle):
+        def traverse(self, z, potential=0, steps=6, step_length=0.35, direction=1, **settings):
+            return super().traverse(z, potential, steps, step_length, -1, **settings)
+
+    flow = Backwards(generator(), device="cpu", name="mine")
+    assert evaluate(flow, controls=False, **SMALL).values["mine"]["strict"] == 1
+
+
 def test_quick_has_one_repeat_and_fewer_controls():
     flow = RandomDirections(generator(), potentials=3, device="cpu", name="mine")
     found = evaluate(flow, quick=True, pairs=150)
@@ -121,6 +140,7 @@ def test_flows_of_different_k_have_controls_of_their_own():
     found = evaluate(flows, quick=True, pairs=280)
     assert found.values["K2"]["chance"] == pytest.approx(1 / 2)
     assert found.values["random, K = 7"]["chance"] == pytest.approx(1 / 7)
+    assert found.values["oracle, K = 2"]["chance"] == pytest.approx(1 / 2)
     assert found.values["oracle, K = 7"]["chance"] == pytest.approx(1 / 5)  # there are five factors
     assert "K = 2, 5, 7" in str(found)
 

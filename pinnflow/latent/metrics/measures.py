@@ -94,7 +94,7 @@ def factors(walks: Walks) -> dict[str, Any]:
     if walks.factors is None:
         return {}
     along, count = walks.factors, walks.flow.potentials
-    labels = walks.labels[: along.shape[1]]
+    labels = walks.labels[: along.shape[1]].to(along.device)
     moved = of_factors.movement(along, labels, count)
     matched = of_factors.match(moved)
     disentanglement, completeness = of_factors.importance_scores(moved)
