@@ -1,0 +1,288 @@
+"""What potentials are trained for: small objects that give one number for a walk, and combine by adding up.
+
+An objective sees a `Walk`: codes before and after, with images on demand. `PotentialFlow(objectives=[...])` takes any
+list of them; one of your own is a subclass of `Objective` with a `forward(walk)`.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from pinnflow.latent.rendering import images, own_device, own_dtype
+
+if TYPE_CHECKING:
+    from pinnflow.latent.training import TrainedFlow
+
+
+class Walk:
+    """A batch of walks in training; row i goes along its own field, in its own direction.
+
+    Attributes:
+        flow: whose walks they are.
+        path: codes after 0, 1, ... steps, `[n, d]` each, with gradients.
+        k: fields, `[n]`.
+        sign: directions, `[n, 1]`, 1 or -1.
+        branches: so many rows in a row begin at the same code.
+        first, last: the steps `[n]` between which each row's images are compared, first < last.
+        generator: of random numbers for objectives that need some.
+    """
+
+    def __init__(self, flow: TrainedFlow, path: list[Tensor], k, sign, branches, first, last, generator):
+        self.flow, self.path, self.k, self.sign = flow, path, k, sign
+        self.branches, self.first, self.last, self.generator = branches, first, last, generator
+
+    @property
+    def way(self) -> Tensor:
+        """A number for field and direction, `[n]`: k, or k + K against the velocity."""
+        return self.k + self.flow.potentials * (self.sign[:, 0] < 0)
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """The path as one tensor, `[steps + 1, n, d]`."""
+        return torch.stack(self.path)
+
+    @cached_property
+    def before(self) -> Tensor:
+        return self.codes[self.first, torch.arange(len(self.k), device=self.k.device)]
+
+    @cached_property
+    def after(self) -> Tensor:
+        return self.codes[self.last, torch.arange(len(self.k), device=self.k.device)]
+
+    @cached_property
+    def images(self) -> tuple[Tensor, Tensor]:
+        """Images before and after, `[n, c, h, w]` each."""
+        # Walks from one start that begin there share its image.
+        shared = self.path[0][:: self.branches]
+        own = self.first > 0
+        drawn = images(self.flow.generator, torch.cat([shared, self.before[own], self.after]))
+        begin, moved, after = drawn.split([len(shared), int(own.sum()), len(self.k)])
+        before = begin.repeat_interleave(self.branches, dim=0)
+        if len(moved):
+            before = before.index_put((own.nonzero()[:, 0].to(before.device),), moved)
+        return before, after
+
+    @cached_property
+    def time(self) -> Tensor:
+        """The time of the step that leads on from `before`, `[n]`."""
+        return (self.first + 1).to(self.before.dtype)
+
+    @cached_property
+    def velocity(self) -> Tensor:
+        """v_k at `before`, `[n, d]`."""
+        return self.flow.velocity(self.before, self.time, self.k)
+
+
+class Objective(nn.Module):
+    """One number for a walk, to be made small.
+
+    Args:
+        weight: by which it counts.
+    """
+
+    name = "objective"
+    two_way = False
+    """Whether walks in training have to go against the velocities as well."""
+
+    def __init__(self, weight: float = 1.0):
+        super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"the weight of `{self.name}` is {weight!r}; it must be a number >= 0")
+        self.weight = float(weight)
+
+    def prepare(self, flow: TrainedFlow, generator: torch.Generator) -> None:
+        """Called once before training, when the flow and the size of its images are known."""
+
+    def forward(self, walk: Walk) -> Tensor:
+        raise NotImplementedError
+
+
+class Classifier(Objective):
+    """Cross entropy of a network that has to tell from the change of the image along which field a walk went.
+
+    The network is small and sees the difference of two images only, at half the resolution: a large one that sees both
+    images tells fields apart by details that few examples do not show. No normalisation over the batch: its statistics
+    would tell k to a network that sees nothing else.
+
+    Args:
+        weight: as for all.
+        sign: whether walks go both ways and the direction has to be told as well.
+        channels: of the first convolution; the second has twice as many.
+    """
+
+    name = "classifier"
+
+    def __init__(self, weight: float = 1.0, *, sign: bool = False, channels: int = 12):
+        super().__init__(weight)
+        self.two_way, self.channels = sign, channels
+
+    def prepare(self, flow, generator):
+        with torch.no_grad():
+            c, height, width = images(flow.generator, flow.sample(1)).shape[1:]
+        classes = flow.potentials * (2 if self.two_way else 1)
+        self.network = DifferenceNetwork(c, (height, width), classes, self.channels, generator)
+        self.network.to(device=own_device(flow.generator, flow.device), dtype=own_dtype(flow.generator))
+
+    def forward(self, walk):
+        logits = self.network(*walk.images)
+        return nn.functional.cross_entropy(logits, self._labels(walk).to(logits.device)).to(walk.before.dtype)
+
+    @torch.no_grad()
+    def accuracy(self, walk: Walk) -> float:
+        """Share of rows told right."""
+        logits = self.network(*walk.images)
+        return float((logits.argmax(dim=1) == self._labels(walk).to(logits.device)).double().mean())
+
+    def _labels(self, walk):
+        return walk.way if self.two_way else walk.k
+
+
+class DifferenceNetwork(nn.Module):
+    """Scores of classes from what changed in an image: pooling to at most 16 pixels, two convolutions, one layer.
+
+    Args:
+        channels: of the images.
+        size: height and width in pixels.
+        classes: how many.
+        width: channels of the first convolution.
+        generator: of the first weights.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], classes: int, width: int, generator: torch.Generator):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(tuple(min(16, side) for side in size))
+        first = nn.Conv2d(channels, width, 5, stride=2, padding=2)
+        second = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        pixels = math.prod(-(-min(16, side) // 4) for side in size)
+        head = nn.Linear(2 * width * pixels, classes)
+        self.layers = nn.Sequential(first, nn.LeakyReLU(0.1), second, nn.LeakyReLU(0.1), nn.Flatten(), head)
+        with torch.no_grad():
+            for layer in (first, second, head):
+                draw = torch.randn(layer.weight.shape, generator=generator)
+                layer.weight.copy_(draw * (2.0 / layer.weight[0].numel()) ** 0.5)
+                layer.bias.zero_()
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        return self.layers(self.pool(4 * (after - before)))
+
+
+class Movement(Objective):
+    """Minus the logarithm of the mean square of J v, the change of the image along the velocity: visible movement.
+
+    With `unit=True` (default) v counts by its direction only, so that nothing is won by growing; the logarithm makes
+    the objective independent of the contrast of the images. J v by forward mode.
+    """
+
+    name = "movement"
+
+    def __init__(self, weight: float = 0.1, *, unit: bool = True):
+        super().__init__(weight)
+        self.unit = unit
+
+    def forward(self, walk):
+        from pinnflow.latent.traversal import unit
+
+        v = unit(walk.velocity) if self.unit else walk.velocity
+        change = pushforward(walk.flow.generator, walk.before, v)
+        return -torch.log(change.square().flatten(1).mean(dim=1) + 1e-12).mean().to(v.dtype)
+
+
+class Spread(Objective):
+    """Keeps walks from running together: those along one field should end about as far apart as they began.
+
+    For every field the variance of the ends is compared with that of the starts, both within the batch; what is missing
+    to `least` counts squared. Without it a classifier rewards fields that collapse everything onto K points.
+
+    Args:
+        weight: as for all.
+        least: the share of the variance below which a field is held back.
+    """
+
+    name = "spread"
+
+    def __init__(self, weight: float = 100.0, *, least: float = 0.85):
+        super().__init__(weight)
+        self.least = least
+
+    def forward(self, walk):
+        start, end = walk.path[0], walk.path[-1]
+        ways = walk.flow.potentials * (2 if walk.flow.two_way else 1)
+        way = walk.way if walk.flow.two_way else walk.k
+        same = nn.functional.one_hot(way, ways).to(start.dtype)
+        count = same.sum(dim=0)
+
+        def within(z):
+            mean = (same.T @ z) / count.clamp(min=1)[:, None]
+            return same.T @ ((z - mean[way]) ** 2).sum(dim=1)
+
+        several = count > 1
+        ratio = within(end)[several] / within(start)[several]
+        lost = torch.relu(self.least - ratio) ** 2
+        return (lost * count[several]).sum() / count.sum()
+
+
+class Orthogonality(Objective):
+    """Mean squared cosine between the image changes J v_i and J v_j of different fields at one code.
+
+    The pull-back metric makes J v_i . J v_j = 0 the condition for movements that change different things.
+
+    Args:
+        weight: as for all.
+        rows: codes of the batch that are taken, because every one costs K changes of an image.
+    """
+
+    name = "orthogonality"
+
+    def __init__(self, weight: float = 1.0, *, rows: int = 8):
+        super().__init__(weight)
+        self.rows = rows
+
+    def forward(self, walk):
+        flow, n = walk.flow, min(self.rows, len(walk.k))
+        K = flow.potentials
+        z = walk.before[:n].repeat_interleave(K, dim=0)
+        k = torch.arange(K, device=z.device).repeat(n)
+        v = flow.velocity(z, walk.time[:n].repeat_interleave(K), k)
+        change = pushforward(flow.generator, z, v).flatten(1).unflatten(0, (n, K))
+        size = torch.linalg.vector_norm(change, dim=2, keepdim=True)
+        cosines = (change / (size + 1e-12)) @ (change / (size + 1e-12)).mT
+        off = cosines**2 * (1 - torch.eye(K, dtype=change.dtype, device=change.device))
+        return (off.sum(dim=(1, 2)) / max(1, K * (K - 1))).mean().to(v.dtype)
+
+
+class Obedience(Objective):
+    """How far the equation is from holding: the mean square of the residual in units of its terms.
+
+    The mean square of r over the mean of the sum of squares of the terms does not change when the potential is scaled,
+    so it cannot be made small by making the potential small. Conditions count by their mean square, in units of the
+    mean square of the potential. Taken at codes of the walks, one time for each row.
+
+    Args:
+        weight: as for all.
+        rows: codes of the batch that are taken.
+    """
+
+    name = "equation"
+
+    def __init__(self, weight: float = 1.0, *, rows: int = 32):
+        super().__init__(weight)
+        self.rows = rows
+
+    def forward(self, walk):
+        flow = walk.flow
+        n = min(self.rows, len(walk.k))
+        z = walk.before[:n]
+        t = flow.equation.horizon * torch.rand(n, generator=walk.generator, dtype=torch.float64).to(z)
+        return flow.disobedience(z, t, walk.k[:n])
+
+
+def pushforward(generator, z: Tensor, v: Tensor) -> Tensor:
+    """J(z) v, `[n, c, h, w]`, by forward mode; differentiable by z and v."""
+    dtype, device = own_dtype(generator), own_device(generator, z.device)
+    z, v = z.to(dtype=dtype, device=device), v.to(dtype=dtype, device=device)
+    return torch.func.jvp(generator, (z,), (v,))[1]

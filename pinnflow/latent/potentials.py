@@ -1,0 +1,128 @@
+"""Functions of a code and the time, K at once in stacked weights, with another one of them for each row.
+
+Every module here is called as `module(points, k)`: rows of inputs `[n, D]`, and for each row the number of its member,
+`[n]`; the answer is `[n, outputs]`. The members of a batch are gathered, not looped over, so its cost does not depend
+on K. `pinnflow.exact_family` makes modules that are called in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class StackedLinear(nn.Module):
+    """K linear maps; row i of a batch goes through the one that `k[i]` says.
+
+    Args:
+        members: K.
+        inputs, outputs: sizes.
+        generator: of the first weights, uniform with the variance 1/inputs.
+        scale: of the first weights.
+    """
+
+    def __init__(self, members: int, inputs: int, outputs: int, generator: torch.Generator, scale: float = 1.0):
+        super().__init__()
+        bound = scale * math.sqrt(3.0 / inputs)
+        draw = torch.rand(members, outputs, inputs, generator=generator, dtype=torch.float64)
+        self.weight = nn.Parameter(bound * (2 * draw - 1))
+        self.bias = nn.Parameter(torch.zeros(members, outputs, dtype=torch.float64))
+
+    def forward(self, x: Tensor, k: Tensor) -> Tensor:
+        return torch.matmul(self.weight[k], x[:, :, None])[:, :, 0] + self.bias[k]
+
+
+ACTIVATIONS = {"tanh": torch.tanh, "sin": torch.sin, "softplus": nn.functional.softplus, "relu": torch.relu}
+
+
+class StackedNetwork(nn.Module):
+    """K multilayer perceptrons of two hidden layers in stacked weights.
+
+    Args:
+        members, inputs, outputs: K and sizes.
+        hidden: width.
+        generator: of the first weights.
+        activation: `tanh`, `sin`, `softplus` or `relu`.
+        scale: of the first weights of the last layer.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        generator: torch.Generator,
+        activation: str = "tanh",
+        scale: float = 1.0,
+    ):
+        super().__init__()
+        self.activation = activation
+        self.first = StackedLinear(members, inputs, hidden, generator)
+        self.second = StackedLinear(members, hidden, hidden, generator)
+        self.last = StackedLinear(members, hidden, outputs, generator, scale)
+        with torch.no_grad():
+            self.first.bias += torch.randn(self.first.bias.shape, generator=generator, dtype=torch.float64)
+
+    def forward(self, points: Tensor, k: Tensor) -> Tensor:
+        act = ACTIVATIONS[self.activation]
+        return self.last(act(self.second(act(self.first(points, k)), k)), k)
+
+
+class Density(nn.Module):
+    """The exponential of a function's first output: positive everywhere; the other outputs stay.
+
+    Args:
+        logarithm: a module of this file.
+    """
+
+    def __init__(self, logarithm: nn.Module):
+        super().__init__()
+        self.logarithm = logarithm
+
+    def forward(self, points: Tensor, k: Tensor) -> Tensor:
+        values = self.logarithm(points, k)
+        return torch.cat([torch.exp(values[:, :1]), values[:, 1:]], dim=1)
+
+    def log_density(self, points: Tensor, k: Tensor) -> Tensor:
+        """The first output before the exponential, `[n, 1]`."""
+        return self.logarithm(points, k)[:, :1]
+
+
+class RadialPotentials(nn.Module):
+    r"""$u_k(z) = \sum_j a_j \exp(-\gamma_j |z - s_j|^2)$, for comparison: hills that do not move.
+
+    Args:
+        members: K.
+        latent_dim: d.
+        features: hills of each.
+        generator: of the first weights.
+
+    Source: Tzelepis, Tzimiropoulos & Patras, WarpedGANSpace (ICCV 2021).
+    """
+
+    def __init__(self, members: int, latent_dim: int, features: int, generator: torch.Generator):
+        super().__init__()
+        draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+        self.centres = nn.Parameter(draw(members, features, latent_dim))
+        self.log_rates = nn.Parameter(0.1 * draw(members, features) - math.log(2.0 * latent_dim))
+        self.amplitudes = nn.Parameter(draw(members, features))
+
+    def forward(self, points: Tensor, k: Tensor) -> Tensor:
+        z = points[:, 1:]
+        away = ((z[:, None] - self.centres[k]) ** 2).sum(dim=-1)
+        hills = self.amplitudes[k] * torch.exp(-self.log_rates[k].exp() * away)
+        return hills.sum(dim=1, keepdim=True)
+
+
+class ForRows(nn.Module):
+    """A module of this kind with the numbers of its rows filled in: `[n, D] -> [n, outputs]`."""
+
+    def __init__(self, module: nn.Module, k: Tensor, columns: int | None = None):
+        super().__init__()
+        self.module, self.k, self.columns = module, k, columns
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.module(points if self.columns is None else points[:, : self.columns], self.k)

@@ -1,0 +1,195 @@
+"""`TrainedFlow`: fields with weights, trained for objectives, with checkpoints that resume to the same digits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pinnflow.errors import NonFinite
+from pinnflow.latent.checkpoint import read_state, write_state
+from pinnflow.latent.objectives import Classifier, Objective, Walk
+from pinnflow.latent.traversal import Flow, positive
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class TrainedFlow(Flow):
+    """A flow whose fields have weights. Subclasses make `self.field`, a module, and supply `velocity`.
+
+    Attributes:
+        field: the module that holds the weights.
+        objectives: what it is trained for, an `nn.ModuleList`.
+        history: one entry for each hundredth of a training, `{iteration, seconds, loss, name of objective: value}`.
+        steps, step_length: of the walks in training.
+    """
+
+    field: nn.Module
+
+    def __init__(
+        self,
+        generator,
+        latent_dim: int,
+        potentials: int,
+        *,
+        objectives: Sequence[Objective],
+        seed: int = 0,
+        steps: int = 6,
+        step_length: float | None = 0.35,
+        rate: float = 3e-2,
+        name: str | None = None,
+        device=None,
+        dtype: torch.dtype = torch.float64,
+    ):
+        super().__init__(generator, latent_dim, potentials, name=name, device=device, dtype=dtype)
+        for one in objectives:
+            if not isinstance(one, Objective):
+                raise ValueError(f"`objectives` holds {one!r}; it must be a list of objects like `Classifier()`")
+        self.objectives = nn.ModuleList(objectives)
+        self.seed, self.steps, self.step_length, self.rate = seed, positive("steps", steps), step_length, rate
+        self.branches, self.two_way, self.whole = 3, any(one.two_way for one in objectives), 0.5
+        self.iteration = 0
+        self.history: list[dict[str, Any]] = []
+        self._generator = torch.Generator().manual_seed(seed)
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def place_weights(self) -> None:
+        """Brings the field to the flow's device and dtype, and the objectives to the generator's."""
+        self.field.to(device=self.device, dtype=self.dtype)
+        if self.generator is not None:
+            for one in self.objectives:
+                one.prepare(self, self._generator)
+        if isinstance(self.generator, nn.Module):
+            self.generator.eval()
+            for weight in self.generator.parameters():
+                weight.requires_grad_(False)
+
+    def fit(
+        self,
+        iterations: int = 500,
+        batch: int = 64,
+        time_limit: float | None = None,
+        progress: Progress | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+    ) -> TrainedFlow:
+        """Trains until `iterations` have been made in all.
+
+        Args:
+            iterations: in all, those of an earlier call or a checkpoint included.
+            batch: walks for each; field, direction and the pair of images are drawn for every one of them.
+            time_limit: seconds after which it stops; a later call goes on.
+            progress: called with the latest entry of the history a hundred times.
+            checkpoint: a file that holds all it takes to go on, written every hundredth of the training and at the end.
+            resume: goes on from the checkpoint if the file exists; the digits are those of a training without a break.
+
+        Returns:
+            The flow itself.
+
+        Raises:
+            NonFinite: the loss is no number; the message names the objective.
+            DamagedFile: the checkpoint is not one of this flow.
+        """
+        positive("iterations", iterations)
+        positive("batch", batch)
+        if time_limit is not None and not time_limit > 0:
+            raise ValueError(f"`time_limit` is {time_limit!r}; it must be a positive number of seconds")
+        if resume and checkpoint is None:
+            raise ValueError("`resume=True` needs the file to resume from: `checkpoint='flow.ckpt'`")
+        if self.generator is None:
+            raise ValueError(f"`{self.name}` has no generator, so there is nothing to train it on")
+        if self._optimizer is None:
+            self._optimizer = self._make_optimizer()
+        if resume and Path(checkpoint).exists():
+            self._restore(read_state(checkpoint))
+        begin, every = time.perf_counter(), max(1, iterations // 100)
+        while self.iteration < iterations:
+            entry = self._iterate(iterations, batch, self.iteration % every == 0 or self.iteration == iterations - 1)
+            if entry is not None:
+                entry["seconds"] = time.perf_counter() - begin
+                self.history.append(entry)
+                if progress is not None:
+                    progress(entry)
+                if checkpoint is not None:
+                    write_state(checkpoint, self._state())
+            if time_limit is not None and time.perf_counter() - begin > time_limit:
+                break
+        if checkpoint is not None:
+            write_state(checkpoint, self._state())
+        return self
+
+    def _make_optimizer(self):
+        groups = [{"params": list(self.field.parameters()), "rate": self.rate}]
+        others = list(self.objectives.parameters())
+        if others:
+            groups.append({"params": others, "rate": 2e-3})
+        return torch.optim.Adam(groups, lr=self.rate, betas=(0.9, 0.99))
+
+    def _iterate(self, iterations, batch, note):
+        # The rate rises for the first few steps and falls like a cosine to a twentieth.
+        share = self.iteration / iterations
+        factor = min(1.0, (self.iteration + 1) / 20) * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["rate"] * factor
+        walk = self._walk(batch)
+        values = {one.name: one.weight * one(walk) for one in self.objectives}
+        loss = sum(values.values())
+        for name, value in values.items():
+            if not bool(torch.isfinite(value)):
+                raise NonFinite(
+                    f"the objective `{name}` of `{self.name}` is {float(value)} in iteration {self.iteration}"
+                )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.field.parameters(), 10.0)
+        self._optimizer.step()
+        self.iteration += 1
+        if not note:
+            return None
+        entry = {"iteration": self.iteration, "loss": float(loss.detach())}
+        entry |= {name: float(value.detach()) for name, value in values.items()}
+        for one in self.objectives:
+            if isinstance(one, Classifier):
+                entry["accuracy"] = one.accuracy(walk)
+        return entry
+
+    def _walk(self, batch) -> Walk:
+        g, K, rows = self._generator, self.potentials, batch * self.branches
+        z = torch.randn(batch, self.latent_dim, generator=g, dtype=torch.float64)
+        z = z.repeat_interleave(self.branches, dim=0).to(self.device, self.dtype)
+        # Every code is walked along different fields, as far as there are any.
+        k = torch.rand(batch, K, generator=g).argsort(dim=1)[:, : self.branches] if K >= self.branches else None
+        k = torch.randint(K, (rows,), generator=g) if k is None else k.flatten()
+        sign = 2 * torch.randint(2, (rows, 1), generator=g) - 1 if self.two_way else torch.ones(rows, 1)
+        # Half of the pairs are start and end of the whole walk, the others any two of its steps.
+        whole = torch.rand(rows, generator=g) < self.whole
+        last = torch.where(whole, self.steps, torch.randint(1, self.steps + 1, (rows,), generator=g))
+        first = torch.where(whole, 0, (torch.rand(rows, generator=g) * last).long())
+        k, sign = k.to(self.device), sign.to(self.device, self.dtype)
+        field = self._field(k, self.step_length, sign)
+        path = [z]
+        for i in range(1, self.steps + 1):
+            path.append(path[-1] + field(path[-1], float(i)))
+        return Walk(self, path, k, sign, self.branches, first.to(self.device), last.to(self.device), g)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "iteration": self.iteration,
+            "field": self.field.state_dict(),
+            "objectives": self.objectives.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+            "history": self.history,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.field.load_state_dict(state["field"])
+        self.objectives.load_state_dict(state["objectives"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self.iteration, self.history = state["iteration"], state["history"]
