@@ -66,7 +66,7 @@ def mean_pullback(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def leading_pullback(
-    generator: Callable[[Tensor], Tensor], z: Tensor, count: int, noise: torch.Generator, rounds: int = 6
+    generator: Callable[[Tensor], Tensor], z: Tensor, count: int, noise: torch.Generator, rounds: int = 3
 ) -> Tensor:
     """The `count` leading eigenvectors of the mean of J^T J as rows, without forming it.
 
@@ -110,7 +110,7 @@ class LocalJacobian(Flow):
     which rank and sign have not changed.
 
     Args: as for `LinearFlow`.
-        samples: codes over which the mean is taken.
+        samples: codes over which the mean is taken; by default 256, and in many dimensions fewer (16 from 512 on).
 
     Source: Ramesh, Choi & LeCun, arXiv 1812.01161 (2018), who follow the singular vectors of the generator's Jacobian.
     """
@@ -122,7 +122,7 @@ class LocalJacobian(Flow):
         potentials: int = 5,
         *,
         seed: int = 0,
-        samples: int = 256,
+        samples: int | None = None,
         name: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float64,
@@ -135,7 +135,8 @@ class LocalJacobian(Flow):
                 f"`potentials` is {potentials}, but a Jacobian of {self.latent_dim} columns has no more than "
                 f"{self.latent_dim} right singular vectors"
             )
-        self.seed, self.samples = seed, samples
+        self.seed = seed
+        self.samples = samples or min(256, max(16, 8192 // self.latent_dim))
         self.reference: Tensor | None = None
         self._last: Tensor | None = None
 

@@ -31,7 +31,7 @@ class SeFa(LinearFlow):
     Args: as for `LinearFlow`.
         form: one of the above; `form_used` says what `auto` became.
         layers: names of modules whose weights are stacked to A, instead of the first layer.
-        samples: codes over which the mean is taken.
+        samples: codes over which the mean is taken; by default 1024, and in many dimensions fewer (32 from 512 on).
 
     Raises:
         UnknownName: no such form or layer.
@@ -47,13 +47,15 @@ class SeFa(LinearFlow):
         *,
         form: str = "auto",
         layers: Sequence[str] | None = None,
-        samples: int = 1024,
+        samples: int | None = None,
         **settings,
     ):
         super().__init__(generator, latent_dim, potentials, **settings)
         if form not in FORMS:
             raise UnknownName("form of SeFa", form, FORMS)
-        self.form, self.layers, self.samples = form, layers, samples
+        self.form, self.layers = form, layers
+        # A code costs d derivatives of an image, and each tells about d directions.
+        self.samples = samples or min(1024, max(32, 16_384 // self.latent_dim))
         self.form_used: str | None = None
 
     def fit(self, **settings) -> SeFa:
