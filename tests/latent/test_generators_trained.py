@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from pinnflow.errors import DamagedFile, DeclarationError, NonFinite, UnknownFormat, UnknownName, WrongShape
+from pinnflow.latent.generators import generator
 from pinnflow.latent.generators.conv import ConvGenerator
-from pinnflow.latent.generators.data import ImageSet
+from pinnflow.latent.generators.data import ImageSet, digits
 from pinnflow.latent.generators.gan import GAN, train_gan
 from pinnflow.latent.generators.nets import halvings
 from pinnflow.latent.generators.storage import load_generator, save_generator
@@ -258,6 +259,21 @@ def test_conv_images_vary_everywhere_and_by_every_latent():
     images = G(latents(100, 16))
     assert images.shape == (100, 3, 32, 32)
     assert images.std(0).min() > 0.02
+    assert 0.4 < images.mean() < 0.6
     z = latents(1, 16)
     moved = (G(z + torch.eye(16)) - G(z)).flatten(1).norm(dim=1)
     assert moved.min() > 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits-vae", "digits-gan"])
+def test_digits_are_learned_with_all_their_classes(name):
+    """Draws are near the data, each of the ten digits among them, judged by the nearest neighbour."""
+    pytest.importorskip("sklearn")
+    data, G = digits(), generator(name, progress=False, device="cpu")
+    drawn = G(latents(2000, G.latent_dim)).flatten(1)
+    distance, nearest = torch.cdist(drawn, data.images.flatten(1)).min(1)
+    shares = torch.bincount(data.labels[nearest], minlength=10) / 2000
+    assert shares.min() > 0.03
+    pairs = torch.cdist(data.images.flatten(1), data.images.flatten(1)).fill_diagonal_(torch.inf).min(1).values
+    assert distance.mean() < 1.6 * pairs.mean()  # the mean image is at 2.1 times that distance from the nearest

@@ -23,8 +23,9 @@ CONTRAST = 1.5
 class ConvGenerator(Generator):
     """Transposed convolutions in the manner of DCGAN: `z [..., d] -> images [..., c, size, size]` in [0, 1], untrained.
 
-    The random weights of each layer are scaled so that its features vary with z by about 1, so the images do so in all
-    their parts. With `latent_dim=512, size=64` it is what the cost of a traversal is measured on.
+    The kernels interpolate, with random mixtures of the channels and a little noise: images are smooth colour fields.
+    Each layer is scaled so that its features have mean 0 and vary with z by about 1. With `latent_dim=512, size=64` it
+    is what the cost of a traversal is measured on.
 
     Args:
         latent_dim: d.
@@ -56,17 +57,23 @@ class ConvGenerator(Generator):
             for i, o in zip(widths, [*widths[1:], channels]):
                 layers += [nn.SiLU(), nn.ConvTranspose2d(i, o, 4, stride=2, padding=1)]
             self.layers = nn.Sequential(*layers)
+            for layer in self.layers:
+                if isinstance(layer, nn.ConvTranspose2d):
+                    layer.weight.data = smooth_kernels(*layer.weight.shape[:2])
             x = torch.randn(64, latent_dim)
         frozen(self)
-        scaled: list[Tensor] = []
+        scaled: list[Any] = []
         for layer in self.layers:
             if isinstance(layer, (nn.Linear, nn.ConvTranspose2d)):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
                 # Over latents, so that what varies does so by 1; the same pattern in all images counts for nothing.
                 layer.weight /= layer(x).std(0).mean()
-                scaled.append(layer.weight)
+                if isinstance(layer, nn.ConvTranspose2d):
+                    layer.bias -= layer(x).mean((0, 2, 3))  # type: ignore[operator]
+                scaled.append(layer)
             x = layer(x)
-        scaled[-1] *= CONTRAST
+        scaled[-1].weight *= CONTRAST
+        scaled[-1].bias *= CONTRAST
 
     def settings(self) -> dict[str, Any]:
         """What the constructor needs to make one of the same form."""
@@ -75,3 +82,9 @@ class ConvGenerator(Generator):
     def forward(self, z: Tensor) -> Tensor:
         """Images of the latents."""
         return torch.sigmoid(over_rows(self.layers, self.checked(z).to(next(self.parameters()).dtype), 1))
+
+
+def smooth_kernels(inputs: int, outputs: int) -> Tensor:
+    """Kernels `[inputs, outputs, 4, 4]` of a transposed convolution of stride 2: interpolation, plus noise."""
+    slope = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    return torch.randn(inputs, outputs, 1, 1) * torch.outer(slope, slope) + 0.03 * torch.randn(inputs, outputs, 4, 4)
