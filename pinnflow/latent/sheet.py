@@ -20,6 +20,15 @@ from pinnflow.latent.strips import Strips, draw_block, starting_codes, step_note
 
 BAR = "#3182bd"
 COLUMN = 1.0  # inches for each metric
+# What a sheet shows of a report unless it is told, and how these measures are called for readers of pictures.
+HEADLINES = {
+    "vp": "VP",
+    "concentration": "concentration",
+    "coverage": "coverage",
+    "variance": "endpoint variance",
+    "drift": "log-density drift",
+    "residual": "PDE residual",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Comparison:
 def comparison(
     flows: Mapping[str, Any],
     z: Any = None,
-    values: Mapping[str, Any] | None = None,
+    values: Any = None,
     *,
     metrics: Sequence[str] | None = None,
     steps: int = 6,
@@ -58,10 +67,7 @@ def comparison(
     if len(set(dimensions.values())) > 1:
         found = ", ".join(f"{name}: {d}" for name, d in dimensions.items())
         raise WrongShape(f"`flows` have latent spaces of different dimensions ({found}), so no start is common to them")
-    table = {name: _numbers(row, metrics) for name, row in (values or {}).items()}
-    for name in table:
-        if name not in flows:
-            raise UnknownName("flow in `values`", name, flows)
+    table = _table(values, flows, metrics)
     if z is None:
         z = starting_codes(next(iter(flows.values())), 1, seed)[0]
     rows = []
@@ -77,7 +83,7 @@ def plot_comparison(
     flows: Mapping[str, Any],
     path: str | PathLike[str] | None = None,
     z: Any = None,
-    values: Mapping[str, Any] | None = None,
+    values: Any = None,
     *,
     metrics: Sequence[str] | None = None,
     steps: int = 6,
@@ -93,8 +99,8 @@ def plot_comparison(
         flows: `{name: flow}`, in the order of the sheet.
         path: file to write; the suffix says the format. None: nothing is written.
         z: the start, `[d]`; by default drawn by `seed`.
-        values: `{name: {metric: number}}`, or reports with such an attribute `values`.
-        metrics: which of them, in this order; by default all.
+        values: `{name: {metric: number}}`, or the report of `evaluate` on these flows.
+        metrics: which of them, in this order; by default all, and of a report the most telling ones.
         steps: to either side.
         step_length: of the steps; None takes the velocity as it is.
         potentials: the rows; by default all of each flow.
@@ -156,7 +162,7 @@ def _draw_numbers(ax, drawn, name, metrics, headed):
             ax.barh(-0.24, 0.76, left=j + 0.12, height=0.07, color="#ececec", zorder=1)
             ax.barh(-0.24, 0.76 * share, left=j + 0.12, height=0.07, color=BAR, zorder=2)
         if headed:
-            words = textwrap.fill(metric.replace("_", " "), 13)
+            words = textwrap.fill(HEADLINES.get(metric, metric).replace("_", " "), 13)
             ax.text(j + 0.5, 0.6, words, ha="center", va="bottom", fontsize=10)
     if headed:
         ax.plot([0.05, len(metrics) - 0.05], [0.54, 0.54], color=FAINT, linewidth=0.7)
@@ -165,17 +171,29 @@ def _draw_numbers(ax, drawn, name, metrics, headed):
 def _written(value):
     if value is None:
         return "–"
-    digits = 2 if abs(value) < 100 else 0
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else "none"
+    if not math.isfinite(value):
+        return "none"
+    digits = "1e" if 0 < abs(value) < 0.005 else "2f" if abs(value) < 100 else "0f"
+    return f"{value:.{digits}}".replace("-", "\N{MINUS SIGN}")
 
 
-def _numbers(row, metrics):
-    """`{metric: float}` of a report or a mapping."""
-    if not isinstance(row, Mapping):
-        row = row.values() if callable(row.values) else row.values
-    if metrics is not None:
-        missing = [m for m in metrics if m not in row]
-        if missing:
-            raise UnknownName("metric", missing[0], row)
-        row = {m: row[m] for m in metrics}
-    return {str(m): float(v) for m, v in row.items() if isinstance(v, (int, float, np.number)) or hasattr(v, "item")}
+def _table(values, flows, metrics):
+    """`{flow: {metric: float}}` of a mapping, or of a report, whose controls are left out."""
+    if values is None:
+        return {}
+    if isinstance(values, Mapping):
+        for name in values:
+            if name not in flows:
+                raise UnknownName("flow in `values`", name, flows)
+        rows = values
+    else:
+        rows = {name: row for name, row in values.values.items() if name in flows}
+        if not rows:
+            raise UnknownName("flow in the report", next(iter(flows)), values.values)
+        metrics = metrics or [key for key in HEADLINES if any(key in row for row in rows.values())]
+    present = dict.fromkeys(metric for row in rows.values() for metric in row)
+    for metric in metrics or ():
+        if metric not in present:
+            raise UnknownName("metric", metric, present)
+    chosen = list(metrics or present)
+    return {name: {m: float(row[m]) for m in chosen if m in row} for name, row in rows.items()}

@@ -362,11 +362,16 @@ def test_a_comparison_walks_all_flows_from_one_start(tmp_path):
 
 def test_a_comparison_takes_reports_and_the_metrics_that_are_asked_for():
     class Report:
-        values = {"VP": 0.4, "gap": 0.1, "verdict": "fine"}
+        values = {"one": {"gap": 0.1, "residual": 3e-11, "vp": 0.4}, "random (control)": {"vp": 0.3}}
 
     flows = {"one": Bowls(Patches())}
-    assert comparison(flows, values={"one": Report()}, steps=1).values == {"one": {"VP": 0.4, "gap": 0.1}}
-    assert comparison(flows, values={"one": Report()}, metrics=["gap"], steps=1).metrics == ["gap"]
+    drawn = comparison(flows, values=Report(), steps=1)
+    assert drawn.values == {"one": {"vp": 0.4, "residual": 3e-11}}
+    texts = [t.get_text() for t in draw_comparison(drawn).axes[1].texts]
+    assert texts == ["0.40", "VP", "3.0e−11", "PDE residual"]
+    assert comparison(flows, values=Report(), metrics=["gap"], steps=1).values == {"one": {"gap": 0.1}}
+    with pytest.raises(UnknownName, match=r"flow in the report `two`.*one, random"):
+        comparison({"two": Bowls(Patches())}, values=Report())
 
 
 @pytest.mark.parametrize(
