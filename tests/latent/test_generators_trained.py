@@ -268,12 +268,16 @@ def test_conv_images_vary_everywhere_and_by_every_latent():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits-vae", "digits-gan"])
 def test_digits_are_learned_with_all_their_classes(name):
-    """Draws are near the data, each of the ten digits among them, judged by the nearest neighbour."""
+    """Each of the ten digits is among the draws, judged by the nearest neighbour.
+
+    Draws are as varied as the data, which a mean image is not, and much nearer to the data than images whose pixels
+    have the right values but are independent of each other.
+    """
     pytest.importorskip("sklearn")
     data, G = digits(), generator(name, progress=False, device="cpu")
-    drawn = G(latents(2000, G.latent_dim)).flatten(1)
-    distance, nearest = torch.cdist(drawn, data.images.flatten(1)).min(1)
-    shares = torch.bincount(data.labels[nearest], minlength=10) / 2000
-    assert shares.min() > 0.03
-    pairs = torch.cdist(data.images.flatten(1), data.images.flatten(1)).fill_diagonal_(torch.inf).min(1).values
-    assert distance.mean() < 1.6 * pairs.mean()  # the mean image is at 2.1 times that distance from the nearest
+    drawn, known = G(latents(2000, G.latent_dim)).flatten(1), data.images.flatten(1)
+    distance, nearest = torch.cdist(drawn, known).min(1)
+    assert torch.bincount(data.labels[nearest], minlength=10).min() > 0.03 * 2000
+    assert 0.8 < drawn.std(0).mean() / known.std(0).mean() < 1.25
+    order = torch.rand(known.shape, generator=torch.Generator().manual_seed(0)).argsort(0)
+    assert distance.mean() < 0.75 * torch.cdist(known.gather(0, order), known).min(1).values.mean()

@@ -47,7 +47,7 @@ def sprites_vae(*, count: int = 8000, size: int = 32, **settings: Any) -> VAE:
         settings: of `train_vae`.
     """
     # Six latents for five factors: with more, most draws from the prior are of no sprite at all. Convolutions learn
-    # more from an iteration, but cost six times as much.
+    # more from an iteration, but cost six times as much on a processor.
     usual: dict[str, Any] = {"latent_dim": 6, "beta": 0.3, "iterations": 3000, "rate": 3e-3}
-    usual |= {"architecture": "mlp", "width": 512} if size <= 32 else {"architecture": "conv", "iterations": 1500}
+    usual |= {"architecture": "mlp", "width": 512}
     return train_vae(sprites(count, size), **(usual | settings))
