@@ -126,7 +126,7 @@ def attribute_correlation(
     """Mean Pearson correlation of each attribute with the step number, `[K, A]`, as face traversals are judged.
 
     Misleading by itself: the correlation does not see how large a change is. With `resolution=0`, as published, an
-    exact traversal scores 0.2 to 0.6 on the benchmark, because an attribute that changes by rounding alone correlates
+    exact traversal scores 0.4 to 0.8 on the benchmark, because an attribute that changes by rounding alone correlates
     as well as the one that moves. Here an attribute that varies along a walk by less than `resolution` of its spread
     over the starts counts 0 for this walk. Report it beside `concentration`, never instead.
 
