@@ -58,20 +58,7 @@ def request_of(atom: Atom | Gathered, fields: Sequence[AppliedUndef]):
 
 def gather(part: Part) -> Part:
     """`part` with every set of derivatives that enter by one linear combination replaced by a `Gathered` one."""
-    groups: list[tuple[Expr, list[Atom], list[Expr]]] = []
-    for atom in part.atoms:
-        if atom.order == 0:
-            continue
-        slope = sympy.diff(part.expression, atom.symbol)
-        for first, atoms, coefficients in groups:
-            if atoms[0].field == atom.field and atoms[0].pins == atom.pins:
-                ratio = _ratio(slope, first)
-                if ratio is not None:
-                    atoms.append(atom)
-                    coefficients.append(ratio)
-                    break
-        else:
-            groups.append((slope, [atom], [sympy.S.One]))
+    groups = _groups(part)
     found = [Gathered(atoms[0].field, tuple(atoms), tuple(c)) for _, atoms, c in groups if len(atoms) > 1]
     if not found:
         return part
@@ -84,6 +71,64 @@ def gather(part: Part) -> Part:
     expression = part.expression.xreplace(values)
     atoms = (*(atom for atom in part.atoms if atom not in gone), *found)
     return replace(part, expression=expression, terms=(expression,), atoms=atoms)
+
+
+def _groups(part: Part) -> list[tuple[Expr, list[Atom], list[Expr]]]:
+    """`[(slope of the first, atoms, ratios of their slopes to the first one's)]` of all derivatives."""
+    derivatives = [atom for atom in part.atoms if atom.order]
+    slopes = slopes_of(part.expression, {atom.symbol for atom in derivatives})
+    groups: list[tuple[Expr, list[Atom], list[Expr]]] = []
+    alike: dict[tuple, list[tuple[Expr, list[Atom], list[Expr]]]] = {}
+    for atom in derivatives:
+        slope = slopes.get(atom.symbol, sympy.S.Zero)
+        kind = (atom.field, atom.pins)
+        exact = (*kind, slope.as_coeff_Mul()[1])  # equal up to a factor at sight
+        for group in [*alike.get(exact, []), *alike.get(kind, [])]:
+            ratio = _ratio(slope, group[0])
+            if ratio is not None:
+                group[1].append(atom)
+                group[2].append(ratio)
+                break
+        else:
+            group = (slope, [atom], [sympy.S.One])
+            groups.append(group)
+            alike.setdefault(exact, []).append(group)
+            if len(alike.setdefault(kind, [])) < _PROOFS:  # many slopes that all differ are not proved different
+                alike[kind].append(group)
+    return groups
+
+
+_PROOFS = 16
+
+
+def slopes_of(expression: Expr, symbols: set[Symbol]) -> dict[Symbol, Expr]:
+    """`{symbol: d expression / d symbol}` of the symbols that occur, in one walk for all of them.
+
+    Differentiating a sum of d terms d times would look at d^2 terms.
+    """
+    if expression in symbols:
+        return {expression: sympy.S.One}
+    present = expression.free_symbols & symbols if expression.args else set()
+    if not present:
+        return {}
+    if len(present) > 4:
+        if isinstance(expression, sympy.Add):
+            parts: dict[Symbol, list[Expr]] = {}
+            for term in expression.args:
+                for symbol, value in slopes_of(term, symbols).items():
+                    parts.setdefault(symbol, []).append(value)
+            return {symbol: sympy.Add(*values) for symbol, values in parts.items()}
+        if isinstance(expression, sympy.Mul):
+            found: dict[Symbol, list[Expr]] = {}
+            for i, factor in enumerate(expression.args):
+                others = sympy.Mul(*expression.args[:i], *expression.args[i + 1 :])
+                for symbol, value in slopes_of(factor, symbols).items():
+                    found.setdefault(symbol, []).append(others * value)
+            return {symbol: sympy.Add(*values) for symbol, values in found.items()}
+        if isinstance(expression, sympy.Pow) and not expression.exp.free_symbols & symbols:
+            outer = expression.exp * expression.base ** (expression.exp - 1)
+            return {symbol: outer * value for symbol, value in slopes_of(expression.base, symbols).items()}
+    return {symbol: sympy.diff(expression, symbol) for symbol in present}
 
 
 def _ratio(slope: Expr, first: Expr) -> Expr | None:

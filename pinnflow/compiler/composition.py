@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pinnflow.compiler.chains import FROM_VALUE, accumulate, add, faa_di_bruno, weighted
-from pinnflow.compiler.jet import Jet
+from pinnflow.compiler.jet import Jet, is_watched
 
 
 def elementwise(chain, from_value=None):
@@ -71,7 +71,7 @@ class _Composition(torch.autograd.Function):
         w = _bent_slope(ctx, kept, slopes)
         carried = len(ctx.widths) - (ctx.tops is not None)
         sums = gradients[-1] if ctx.tops is not None else None
-        in_place = not torch.is_grad_enabled() and not _is_watched()
+        in_place = not torch.is_grad_enabled() and not is_watched()
         result: list[Tensor | None] = []
         for j, shape in enumerate(ctx.shapes[: carried + 1]):
             if not ctx.needs_input_grad[j + 4]:
@@ -204,11 +204,6 @@ def _own(total, shape, like):
         return like.new_zeros(shape)
     total = _filled(total, shape[0])
     return total if tuple(total.shape) == tuple(shape) else total.expand(shape).clone()
-
-
-def _is_watched() -> bool:
-    """Whether torch.func or a recording follows the operations, which then must not write into their arguments."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _bent_slope(ctx, kept, slopes):

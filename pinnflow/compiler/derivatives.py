@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from pinnflow.compiler.jet import is_watched
 from pinnflow.compiler.jets import MissingRule, directional_jet
 from pinnflow.compiler.lines import Combination, Lines, lines_for
 from pinnflow.compiler.plan import Pass, expanded, terms_of
@@ -127,9 +128,12 @@ def _taylor(module, points, one, scales):
 
 
 def by_lines(module: Module, points: Tensor, requests: Sequence[Request], lines: Lines) -> dict[Request, Tensor]:
-    """Partial derivatives and combinations of them from one directional jet, `{request: tensor [n]}`."""
-    vectors = _lines(lines.vectors, lines.scales, points.dtype, points.device)
-    values, *slopes = directional_jet(module, points, vectors, lines.orders, lines.tops)
+    """Partial derivatives and combinations of them from directional jets, `{request: tensor [n]}`.
+
+    Many lines are taken in chunks, each of which is computed again in the reverse pass: the memory is that of one.
+    """
+    vectors = torch.as_tensor(lines.matrix, dtype=points.dtype, device=points.device)
+    values, slopes, sums = _in_chunks(module, points, vectors, lines)
     result = {}
     for request in requests:
         field = request.field if isinstance(request, Combination) else request[0]
@@ -140,7 +144,7 @@ def by_lines(module: Module, points: Tensor, requests: Sequence[Request], lines:
         single, share = lines.recipes[terms]
         pieces = [(slopes[k - 1][index, :, field], weight) for k, index, weight in single]
         if share is not None:
-            pieces.append((slopes[-1][share[0], :, field], share[1]))
+            pieces.append((sums[share[0], :, field], share[1]))
         total = None
         for piece, weight in pieces:
             term = piece if weight == 1 else weight * piece
@@ -149,12 +153,40 @@ def by_lines(module: Module, points: Tensor, requests: Sequence[Request], lines:
     return result
 
 
-@lru_cache(maxsize=64)
-def _lines(vectors, scales, dtype, device):
-    with torch.inference_mode(False):  # kept for later calls, which may differentiate
-        return torch.tensor(
-            [[c * h for c, h in zip(v, scales, strict=True)] for v in vectors], dtype=dtype, device=device
-        ).reshape(len(vectors), len(scales))
+ENTRIES = 2**24
+"""Derivatives of one order that a chunk holds per layer, for layers of `WIDTH`: 128 MiB in float64."""
+
+WIDTH = 128
+
+
+def chunk_size(points: Tensor) -> int:
+    """Lines that are taken at once."""
+    return max(1, ENTRIES // (WIDTH * max(1, points.shape[0])))
+
+
+def _in_chunks(module, points, vectors, lines):
+    """`(values [n, m], slopes of each order [M_k, n, m], sums [G, n, m] or None)`."""
+
+    def run(vectors, orders, tops):
+        found = directional_jet(module, points, vectors, orders, tops)
+        return found if tops is not None else (*found, None)
+
+    number, size = len(lines.orders), chunk_size(points)
+    if number <= size or is_watched():
+        values, *slopes, sums = run(vectors, lines.orders, lines.tops)
+        return values, slopes, sums
+    size = -(-number // -(-number // size))  # equal chunks, or the last would be small and as costly as its value
+    slopes, sums = [[] for _ in range(max(lines.orders))], None
+    for start in range(0, number, size):
+        arguments = vectors[start : start + size], *lines.part(start, start + size)
+        if torch.is_grad_enabled():
+            values, *found, more = checkpoint(run, *arguments, use_reentrant=False)
+        else:
+            values, *found, more = run(*arguments)
+        for kept, entry in zip(slopes, found, strict=False):
+            kept.append(entry)
+        sums = more if sums is None else sums if more is None else sums + more
+    return values, [torch.cat(kept) for kept in slopes], sums
 
 
 def partial_derivatives(

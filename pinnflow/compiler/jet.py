@@ -30,6 +30,11 @@ def rule(*names: str):
     return enter
 
 
+def is_watched() -> bool:
+    """Whether torch.func or a recording follows the operations, which then must not write into their arguments."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
+
+
 class MissingRule(NotImplementedError):
     """An operation inside the function has no entry in the rule table; `.operation` names it."""
 
@@ -74,10 +79,19 @@ class Jet:
         """The jet of L f for a linear map L that acts on the trailing axes."""
         return self.like(linear(self.value), [None if s is None else linear(s) for s in self.slopes])
 
-    def map_any(self, linear: Callable[[Tensor], Tensor]) -> Jet:
-        """As `map`, for a linear map that names its axes by number: it never sees the axis of the directions."""
+    def map_any(self, linear: Callable[[Tensor], Tensor], by_rows: bool = False) -> Jet:
+        """As `map`, for a linear map that names its axes by number: it never sees the axis of the directions.
+
+        Args:
+            linear: the map of `[n, ...]`.
+            by_rows: it acts on each row alike, so that slopes that are the same in all rows stay one row.
+        """
+        rest = self.value.shape[1:]
         slopes = [
-            None if s is None else torch.func.vmap(linear)(s.expand(s.shape[0], *self.value.shape)) for s in self.slopes
+            None
+            if s is None
+            else torch.func.vmap(linear)(s.expand(s.shape[0], s.shape[1] if by_rows else len(self.value), *rest))
+            for s in self.slopes
         ]
         return self.like(linear(self.value), slopes)
 
@@ -100,7 +114,8 @@ class Jet:
         return len(self.value)
 
     def __getitem__(self, index):
-        return self.map_any(lambda s: s[index])
+        first = index[0] if isinstance(index, tuple) and index else index
+        return self.map_any(lambda s: s[index], by_rows=isinstance(first, slice) and first == slice(None))
 
     def __iter__(self):
         return iter(self.unbind(0))

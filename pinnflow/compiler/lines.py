@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -76,6 +76,20 @@ class Lines:
         highest = max((k for k, _, _ in self.tops.parts), default=0) if self.tops else 0
         carried = [k for order in self.orders for k in range(1, order + 1)]
         return (*carried, *[highest] * (self.tops.count if self.tops else 0))
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The directions v h, `[M, columns]`."""
+        return np.array(self.vectors, dtype=float).reshape(len(self.vectors), len(self.scales)) * np.array(self.scales)
+
+    def part(self, start: int, stop: int) -> tuple[tuple[int, ...], Tops | None]:
+        """`(orders, tops)` of some of the lines; the sums over all are the sums of those over the parts."""
+        parts = []
+        for k, first, weights in self.tops.parts if self.tops else ():
+            low, high = max(first, start), min(first + len(weights[0]), stop)
+            if low < high:
+                parts.append((k, low - start, tuple(row[low - first : high - first] for row in weights)))
+        return self.orders[start:stop], Tops(tuple(parts), self.tops.count) if parts else None
 
 
 def rounded_scales(scales: Iterable[float]) -> tuple[float, ...]:

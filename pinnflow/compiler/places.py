@@ -15,6 +15,8 @@ def atom_pins(atom: Atom, columns: Sequence[Expr], bounds: Bounds) -> dict[Expr,
     """`{column: value}` of all columns an atom does not leave free: its own pins, and the low end where its field does
     not depend on the column."""
     pins = {column: float(value) for column, value in atom.pins}
+    if len(atom.field.args) == len({getattr(column, "axis", column) for column in columns}):
+        return pins  # it depends on all of them
     for column in columns:
         if getattr(column, "axis", column) not in atom.field.args and column not in pins and column in bounds:
             pins[column] = low_end(bounds[column])
@@ -33,8 +35,10 @@ def part_pins(part: Part, columns: Sequence[Expr], bounds: Bounds) -> dict[Expr,
 def extra_pins(atom: Atom, part: Part, columns: Sequence[Expr], bounds: Bounds) -> tuple[tuple[int, float], ...]:
     """`((column index, value), ...)` where an atom is not taken at the part's own points: the second end of a periodic
     condition; empty for most atoms."""
-    own = part_pins(part, columns, bounds)
     here = atom_pins(atom, columns, bounds)
+    if not here:
+        return ()
+    own = part_pins(part, columns, bounds)
     return tuple((i, here[c]) for i, c in enumerate(columns) if c in here and own.get(c) != here[c])
 
 

@@ -72,9 +72,9 @@ class DerivativePlan:
             rows.append(
                 (
                     _where(one, self.columns),
-                    _short(self._name(request) for request in one.requests),
+                    _short(self._name, one.requests),
                     one.rule,
-                    _short(_line(v, self.columns) for v in one.lines.vectors),
+                    _short((lambda v: _line(v, self.columns)), one.lines.vectors),
                     str(one.order),
                     f"{one.cost:.1f}",
                     f"{one.reverse_cost:.1f}",
@@ -87,16 +87,17 @@ class DerivativePlan:
 
     def _name(self, request: Request) -> str:
         if isinstance(request, Combination):
-            terms = [
-                f"{'- ' if c < 0 else '+ '}{'' if abs(c) == 1 else f'{float(abs(c)):.4g} '}"
-                f"{self._name((request.field, orders))}"
-                for orders, c in request.terms[:: -1 if len(request.terms) < 5 else 1]
-            ]
-            return _short(terms, " ").removeprefix("+ ")
+            terms = request.terms[:: -1 if len(request.terms) < 5 else 1]
+            return _short((lambda term: self._term(request.field, *term)), terms, " ").removeprefix("+ ")
         field, orders = request
         name = self.fields[field].func.__name__
-        axes = "".join(str(c) * k for c, k in zip(self.columns, orders, strict=True))
+        axes = "".join(str(c) * k for c, k in zip(self.columns, orders, strict=True) if k)
         return f"{name}_{axes}" if axes else name
+
+    def _term(self, field, orders, c):
+        """A term of a sum with its sign."""
+        factor = "" if abs(c) == 1 else f"{float(abs(c)):.4g} "
+        return f"{'- ' if c < 0 else '+ '}{factor}{self._name((field, orders))}"
 
 
 def expanded(requests: Sequence[Request]) -> list[tuple[int, tuple[int, ...]]]:
@@ -222,9 +223,11 @@ def _where(one: Pass, columns) -> str:
     return f"{text} at {', '.join(f'{columns[i]} = {value:g}' for i, value in one.pins)}" if one.pins else text
 
 
-def _short(items, joint=", ") -> str:
-    items = list(items)
-    return joint.join(items if len(items) <= 8 else [*items[:3], "...", items[-1]])
+def _short(name: Callable, items: Sequence, joint: str = ", ") -> str:
+    """The names of all items, or of the first and last ones of many."""
+    if len(items) <= 8:
+        return joint.join(map(name, items))
+    return joint.join([*map(name, items[:3]), "...", name(items[-1])])
 
 
 def _line(vector, columns) -> str:

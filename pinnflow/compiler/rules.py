@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pinnflow.compiler.chains import CHAINS, accumulate, add, weighted
 from pinnflow.compiler.composition import elementwise, elementwise_by_name
-from pinnflow.compiler.jet import RULES, Jet, MissingRule, rule
+from pinnflow.compiler.jet import RULES, Jet, MissingRule, is_watched, rule
 
 # -- functions of one variable -----------------------------------------------------------------------------------------
 
@@ -43,19 +43,58 @@ def _linear(jet, weight, bias=None) -> Jet:
     return jet.like(torch.nn.functional.linear(jet.value, weight, bias), slopes)
 
 
-@rule("matmul", "mm", "bmm")
+@rule("matmul", "mm", "bmm", "mv")
 def _matmul(left, right) -> Jet:
-    if isinstance(left, Jet) and isinstance(right, Tensor) and right.ndim == 2:
+    if isinstance(left, Jet) and not isinstance(right, Jet) and right.ndim <= 2:
         return whole(left).map(lambda s: s @ right)
-    jets = [a for a in (left, right) if isinstance(a, Jet)]
     # Rows are points: a product over the first axis, x @ x.T, mixes them and has no place in a module.
-    if any(a.ndim < 3 for a in (left, right)):
+    if any(a.ndim < 3 for a in (left, right) if isinstance(a, Jet)):
         raise MissingRule("matmul other than jet @ matrix, or of results with one axis beside rows and columns")
-    if len(jets) == 2:
+    if isinstance(left, Jet) and isinstance(right, Jet):
         return bilinear(torch.matmul, *aligned(whole(left), whole(right)))
-    if jets[0] is left:
-        return whole(left).map(lambda s: s @ right)
-    return whole(right).map(lambda s: left @ s)
+    if isinstance(left, Jet):
+        return _shifted(whole(left), left.value @ right, lambda s: _times_constant(s, right))
+    # From the left: columns of the transposed product.
+    return _shifted(whole(right), left @ right.value, lambda s: _times_constant(s.mT, left.mT).mT)
+
+
+def _shifted(jet: Jet, value: Tensor, linear) -> Jet:
+    """The jet with this value and `linear` of slopes that have as many axes."""
+    return jet.like(value, [None if s is None else linear(_with_axes(s, value.ndim)) for s in jet.slopes])
+
+
+def _times_constant(slopes, matrix):
+    """`slopes [M, n, ..., p, q] @ matrix [n, ..., q, r]`: the directions are rows of one product for each point.
+
+    A product that broadcasts would copy the matrix for every direction.
+    """
+    directions, *batch, p, q = slopes.shape
+    while matrix.ndim < slopes.ndim - 1:
+        matrix = matrix[None]
+    if all(size == 1 for size in batch):  # the same at all points: one product for all matrices
+        flat, rows = matrix.movedim(-2, 0), slopes.reshape(directions * p, q)  # [q, n, ..., r]
+        axes = _axes_of(rows) if rows.numel() > 4096 else None
+        if axes is None:
+            product = rows @ flat.reshape(q, -1)
+        else:
+            product = (flat if axes == slice(None) else flat[axes]).reshape(directions * p, -1)
+        return product.reshape(directions, p, *flat.shape[1:]).movedim(1, -2)
+    product = slopes.movedim(0, -3).flatten(-3, -2) @ matrix
+    return product.unflatten(-2, (directions, p)).movedim(-3, 0)
+
+
+def _axes_of(rows):
+    """The columns that `rows [m, q]` pick when each is a unit vector, as an index, else None."""
+    if rows.requires_grad or is_watched():
+        return None
+    rows = rows.detach()
+    places = rows.argmax(1)
+    if not bool((rows.gather(1, places[:, None]) == 1).all()) or int(rows.count_nonzero()) != len(rows):
+        return None
+    start = int(places[0])
+    if bool((places == torch.arange(start, start + len(places), device=places.device)).all()):
+        return slice(None) if len(rows) == rows.shape[1] else slice(start, start + len(rows))
+    return places
 
 
 def whole(jet: Jet) -> Jet:
@@ -66,9 +105,11 @@ def whole(jet: Jet) -> Jet:
     return jet.like(jet.value, [None if s is None else s.expand(*s.shape[:2], *rest) for s in jet.slopes])
 
 
-@rule("addmm")
-def _addmm(offset, left, right) -> Jet:
-    return _add(_matmul(left, right), offset)
+@rule("addmm", "baddbmm", "addmv")
+def _addmm(offset, left, right, *, beta=1, alpha=1) -> Jet:
+    product = _matmul(left, right)
+    product = product if alpha == 1 else _mul(product, alpha)
+    return _add(product, offset if beta == 1 else _mul(offset, beta) if isinstance(offset, Jet) else beta * offset)
 
 
 @rule("neg", "negative")
@@ -76,32 +117,73 @@ def _neg(jet) -> Jet:
     return jet.map(operator.neg)
 
 
-def _linear_by_axes(function):
+def _linear_by_axes(function, by_rows=None):
+    """Rule of a linear map with axes given by number; `by_rows(ndim, arguments)` says when it leaves the rows apart."""
+
     def apply(jet, *args, **kwargs):
         if not isinstance(jet, Jet):
             raise MissingRule(function.__name__)
-        return jet.map_any(lambda s: function(s, *args, **kwargs))
+        apart = by_rows is not None and by_rows(jet.ndim, *args, **kwargs)
+        return jet.map_any(lambda s: function(s, *args, **kwargs), apart)
 
     return apply
 
 
+def _axis_given(ndim, dim=None, *_, **__):
+    """Whether the axes named first are none of the rows'."""
+    axes = dim if isinstance(dim, tuple | list) else (dim,)
+    return all(isinstance(axis, int) and axis % ndim for axis in axes)
+
+
+def _two_axes_given(ndim, dim0=0, dim1=0, *_, **__):
+    return bool(dim0 % ndim and dim1 % ndim)
+
+
 for _function in (
-    Tensor.sum, Tensor.mean, Tensor.reshape, Tensor.view, Tensor.flatten, Tensor.unflatten, Tensor.unsqueeze,
-    Tensor.squeeze, Tensor.transpose, Tensor.permute, Tensor.movedim, Tensor.expand, Tensor.contiguous, Tensor.clone,
-    Tensor.to, Tensor.float, Tensor.double, Tensor.narrow, Tensor.select, Tensor.roll, Tensor.flip, Tensor.repeat,
-    Tensor.cumsum, Tensor.index_select, Tensor.type_as, Tensor.diff, Tensor.swapaxes, Tensor.t,
+    Tensor.reshape, Tensor.view, Tensor.flatten, Tensor.squeeze, Tensor.permute, Tensor.movedim, Tensor.expand,
+    Tensor.roll, Tensor.flip, Tensor.repeat, Tensor.diff, Tensor.t, Tensor.unsqueeze,
 ):  # fmt: skip
     RULES[_function.__name__] = _linear_by_axes(_function)
+for _function in (
+    Tensor.sum, Tensor.mean, Tensor.unflatten, Tensor.narrow, Tensor.select, Tensor.cumsum, Tensor.index_select,
+):  # fmt: skip
+    RULES[_function.__name__] = _linear_by_axes(_function, _axis_given)
+for _function in (Tensor.transpose, Tensor.swapaxes):
+    RULES[_function.__name__] = _linear_by_axes(_function, _two_axes_given)
+for _function in (Tensor.contiguous, Tensor.clone, Tensor.to, Tensor.float, Tensor.double, Tensor.type_as):
+    RULES[_function.__name__] = _linear_by_axes(_function, lambda *_, **__: True)
+RULES["flatten"] = _linear_by_axes(Tensor.flatten, lambda ndim, start=0, end=-1: start % ndim > 0)
+RULES["unsqueeze"] = _linear_by_axes(Tensor.unsqueeze, lambda ndim, dim: dim % (ndim + 1) > 0)
 RULES["getitem"] = Jet.__getitem__
 
 
 @rule("einsum")
 def _einsum(equation, *operands) -> Jet:
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = operands[0]
     jets = [i for i, operand in enumerate(operands) if isinstance(operand, Jet)]
-    if len(jets) != 1:
-        raise MissingRule("einsum of several results")
-    return operands[jets[0]].map_any(
-        lambda s: torch.einsum(equation, *(s if i == jets[0] else o for i, o in enumerate(operands)))
+    letters, arrow, result = equation.replace(" ", "").partition("->")
+    if not arrow or "." in equation or len(jets) > 2:
+        if len(jets) > 1:
+            raise MissingRule("einsum of several results, with dots or without an arrow")
+        return operands[jets[0]].map_any(
+            lambda s: torch.einsum(equation, *(s if i == jets[0] else o for i, o in enumerate(operands)))
+        )
+    indices = letters.split(",")
+    line = next(c for c in "zyxwvutsrqponmlkjihgfedcbaZ" if c not in equation)  # the axis of the directions
+
+    def product(*some):
+        along = [tensor.ndim > len(index) for tensor, index in zip(some, (indices[i] for i in jets), strict=True)]
+        filled, names = list(operands), list(indices)
+        for i, tensor, bent in zip(jets, some, along, strict=True):
+            filled[i], names[i] = tensor, line + names[i] if bent else names[i]
+        return torch.einsum(f"{','.join(names)}->{line if any(along) else ''}{result}", *filled)
+
+    whole_ones = [whole(operands[i]) for i in jets]
+    if len(jets) == 2:
+        return bilinear(product, *whole_ones)
+    return whole_ones[0].like(
+        product(whole_ones[0].value), [None if s is None else product(s) for s in whole_ones[0].slopes]
     )
 
 
@@ -130,13 +212,22 @@ def _join(function):
         like = next(t for t in tensors if isinstance(t, Jet))
         tensors = [t if isinstance(t, Jet) else _constant(t, like) for t in tensors]
         value = function([t.value for t in tensors], dim)
-        full = [t.tensors()[1:] for t in tensors]
-        slopes = [
-            None
-            if all(t.slopes[k] is None for t in tensors)
-            else function([entry[k] for entry in full], dim if dim < 0 else dim + 1)
-            for k in range(len(like.slopes))
-        ]
+        rows_apart = dim % value.ndim > 0
+        slopes = []
+        for k, width in enumerate(like.widths):
+            given = [t.slopes[k] for t in tensors]
+            if all(s is None for s in given):
+                slopes.append(None)
+                continue
+            # Slopes that are the same in all rows stay one row.
+            n = 1 if rows_apart and all(s is None or s.shape[1] == 1 for s in given) else len(like.value)
+            full = [
+                (like.value.new_zeros(()) if s is None else s).expand(
+                    width, n if rows_apart else len(t.value), *t.shape[1:]
+                )
+                for s, t in zip(given, tensors, strict=True)
+            ]
+            slopes.append(function(full, dim if dim < 0 else dim + 1))
         return like.like(value, slopes)
 
     return apply
@@ -162,6 +253,41 @@ def _where(condition, yes, no) -> Jet:
         for a, b in zip(yes.slopes, no.slopes, strict=True)
     ]
     return like.like(value, slopes)
+
+
+@rule("clamp", "clip")
+def _clamp(jet, min=None, max=None) -> Jet:
+    for bound, pick in ((min, "maximum"), (max, "minimum")):
+        jet = jet if bound is None else RULES[pick](jet, bound)
+    return jet
+
+
+@rule("clamp_min")
+def _clamp_min(jet, min) -> Jet:
+    return RULES["maximum"](jet, min)
+
+
+@rule("clamp_max")
+def _clamp_max(jet, max) -> Jet:
+    return RULES["minimum"](jet, max)
+
+
+@rule("maximum")
+def _maximum(a, b) -> Jet:
+    return _where(_plain(a) > _plain(b), a, b)
+
+
+@rule("minimum")
+def _minimum(a, b) -> Jet:
+    return _where(_plain(a) < _plain(b), a, b)
+
+
+@rule("linalg_vector_norm", "norm", "linalg_norm")
+def _norm(jet, ord=2, dim=None, keepdim=False, **rest) -> Jet:
+    ord = rest.get("p", ord)
+    if ord not in (2, None, "fro") or not isinstance(dim, int) or dim % jet.ndim == 0:
+        raise MissingRule("a norm other than the Euclidean one along one axis behind the rows")
+    return RULES["sqrt"](RULES["sum"](RULES["square"](jet), dim, keepdim=keepdim))
 
 
 for _name in ("zeros_like", "ones_like", "rand_like", "randn_like", "new_zeros", "new_ones", "new_tensor", "numel"):
