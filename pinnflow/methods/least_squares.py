@@ -15,15 +15,15 @@ from torch import Tensor
 
 from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_it
+from pinnflow.methods.cost import nominal_seconds, nominal_strips
+from pinnflow.methods.placement import placed_splines, spline_points, splines_apply
 from pinnflow.methods.rows import (
     DISTANCE_POINTS,
-    SVD_LARGEST,
     Measure,
     distance,
     linearise,
     measure,
     row_terms,
-    solve_rows,
     widest_equation,
 )
 from pinnflow.methods.threads import one_thread
@@ -33,7 +33,12 @@ from pinnflow.trial.features import draw_basis
 PILOT_SIZES = {1: 80, 2: 300, 3: 500}
 FAMILIES = ("chebyshev", "sin", "tanh")
 SLOPES = (1.5, 3.0, 6.0, 12.0, 24.0)
-LARGEST = 3600
+LARGEST = 3600  # unknowns in a dense system
+LARGEST_SPLINES = 20_000  # and on splines in the plane, whose matrices are sparse
+SPLINES = "splines"
+FIRST_SPLINES = 400  # per field
+UNRESOLVED = 1e-2  # relative residual above which splines do not stall
+RESOLVED = 1e-7  # relative residual below which a dense family needs no splines beside it
 PERFECT = 1e-11
 SMALL = 2000  # unknowns; below, one thread is as fast as two, and far faster on a busy machine
 
@@ -47,7 +52,7 @@ class Candidate:
     size: int
 
     def __str__(self) -> str:
-        return f"{self.size} {self.family} features"
+        return f"{self.size} {self.family}" + " features" * (self.family != SPLINES)
 
 
 @dataclass
@@ -120,11 +125,13 @@ class Search:
     """Pilots, slope refinement and growth over candidates; keeps what it has tried and the common scales."""
 
     method = "least squares"
+    splines = False  # splines in the plane are tried as well
 
     def __init__(self, task: Task, largest: int | None = None):
         self.task = task
         fields = len(task.problem.fields)
         self.largest = (largest or LARGEST) // fields
+        self.largest_splines = LARGEST_SPLINES // fields
         self.pilot = max(30, PILOT_SIZES.get(task.dimension, 500) // max(1, round(fields**0.5)))
         self.checks = validation_points(task, 4 * self.pilot)
         self.tried: dict[Candidate, Fit] = {}
@@ -147,11 +154,19 @@ class Search:
 
     def fit(self, candidate: Candidate) -> Fit:
         """Solve once on a candidate's features."""
-        task, begin = self.task, self.task.clock.elapsed
-        expansion = draw_expansion(task, candidate)
-        points = row_points(task, expansion, clustered=candidate.family == "chebyshev")
-        rows = linearise(task, expansion, points, None)
-        return self.measured(candidate, expansion, solve_rows(rows.matrix)[0], begin)
+        begin = self.task.clock.elapsed
+        expansion, points = self.space(candidate)
+        rows = linearise(self.task, expansion, points, None)
+        return self.measured(candidate, expansion, rows.solve()[0], begin)
+
+    def space(self, candidate: Candidate) -> tuple[Expansion, list[Tensor]]:
+        """The trial space of a candidate and the points of its rows."""
+        if candidate.family == SPLINES:
+            model = next((f.function for f in self.ranked() if f.score < 0.5), None) if self.tried else None
+            expansion = placed_splines(self.task, model, candidate.size)
+            return expansion, spline_points(self.task, expansion)
+        expansion = draw_expansion(self.task, candidate)
+        return expansion, row_points(self.task, expansion, clustered=candidate.family == "chebyshev")
 
     def measured(self, candidate: Candidate, expansion: Expansion, weights: Tensor, begin: float) -> Fit:
         """The fit with its residuals on the validation points."""
@@ -178,8 +193,57 @@ class Search:
             best.score,
             stop,
             self.method,
-            [f"{best.trial.weights.numel()} {best.candidate.family} features, relative residual {best.score:.1e}"],
+            [f"{replace(best.candidate, size=best.trial.weights.numel())}, relative residual {best.score:.1e}"],
         )
+
+    def larger(self, stalled: int) -> list[Candidate]:
+        """Candidates of the next round: the best enlarged by 1.8, with others beside it that may overtake it."""
+        ranked = self.ranked()
+        best = ranked[0]
+        leaders = [best]
+        if stalled:  # what holds one family back, rounding in high derivatives above all, may not hold another
+            leaders += [f for f in ranked if f.candidate.family != best.candidate.family][:1]
+        found = []
+        if best.candidate.family == SPLINES:  # polynomials begin slowly, and end first where a solution is smooth
+            others = [f for f in ranked if f.candidate.family != SPLINES]
+            leaders += [f for f in others[:1] if f not in leaders and reach(self, f, self.largest) < best.score]
+        for leader in leaders:
+            family = leader.candidate.family
+            # After a stall the next round is larger than anything tried, not larger than the best.
+            tried = max(f.candidate.size for f in self.family(family))
+            size = int(1.8 * (tried if stalled else leader.candidate.size))
+            for factor in (1.0,) if family in ("chebyshev", SPLINES) else (1.0, 1.4):
+                found.append(Candidate(family, tuple(s * factor for s in leader.candidate.slopes), size))
+        if self.splines and best.score > RESOLVED and not any(c.family == SPLINES for c in found):
+            mine = self.family(SPLINES)
+            tried = max((f.candidate.size for f in mine), default=0)
+            if not mine or mine[0].score < 100 * best.score:
+                found.append(Candidate(SPLINES, (1.0,) * self.task.dimension, max(int(1.8 * tried), FIRST_SPLINES)))
+        return found
+
+    def family(self, name: str) -> list[Fit]:
+        """What was tried of a family, best first."""
+        return [f for f in self.ranked() if f.candidate.family == name]
+
+    def fair(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Splines before dense systems, and those only where they cost about as much: equal time decides."""
+        sparse = [c for c in candidates if c.family == SPLINES]
+        allowed = 2 * max((self.nominal(c) for c in sparse), default=float("inf"))
+        return sparse + [c for c in candidates if c.family != SPLINES and self.nominal(c) <= allowed]
+
+    def too_large(self, candidate: Candidate) -> bool:
+        return candidate.size > (self.largest_splines if candidate.family == SPLINES else self.largest)
+
+    def expected(self, candidate: Candidate) -> float:
+        """Seconds that a candidate may take, from the longest of its family."""
+        mine = self.family(candidate.family)
+        growth = 3.5 if candidate.family == SPLINES else 5.0
+        return growth * max((f.seconds for f in mine if 3 * f.candidate.size > candidate.size), default=0.0)
+
+    def nominal(self, candidate: Candidate) -> float:
+        """The same from the number of operations."""
+        fields = len(self.task.problem.fields)
+        return (nominal_strips if candidate.family == SPLINES else nominal_seconds)(candidate.size * fields)
 
     def out_of_time(self, seconds: float) -> bool:
         return self.task.clock.elapsed + seconds > self.task.clock.limit
@@ -232,6 +296,7 @@ def solve_least_squares(task: Task) -> Outcome:
     if not task.linear:
         raise NotApplicable("the problem is not linear")
     search = Search(task)
+    search.splines = splines_apply(task)
     search.pilots()
     return grow(task, search)
 
@@ -271,60 +336,46 @@ def grow(task: Task, search: Search, until_hopeless: bool = True) -> Outcome:
                 "problem would"
             )
             break
-        # After a stall the next round is larger than anything tried, not larger than the best.
-        largest = max(f.candidate.size for f in search.tried.values())
-        size = int(1.8 * (largest if stalled else best.candidate.size))
-        if size > search.largest:
-            stop = f"the largest dense system ({LARGEST} unknowns) was reached; split the domain or raise `tolerance`"
+        wanted = [c for c in search.larger(stalled) if not search.too_large(c)]
+        if not wanted:
+            stop = "the largest system of equations was reached; split the domain or raise `tolerance`"
             break
-        if search.out_of_time(
-            5.0 * max(f.seconds for f in search.tried.values() if f.candidate.size >= best.candidate.size)
-        ):
+        in_time = [c for c in wanted if not search.out_of_time(search.expected(c))]
+        if not in_time:
             stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
             break
         if until_hopeless and task.alternative and hopeless(search, best):
             stop = "growth of the basis would not reach a small residual in time"
             break
-        seconds = nominal_seconds(int(1.8 * best.trial.weights.numel()))
-        if not worth_it(estimate, seconds, task.tolerance):
+        worth = [c for c in in_time if worth_it(estimate, search.nominal(c), task.tolerance)]
+        if not worth:
+            seconds = min(search.nominal(c) for c in in_time)
             stop = f"the next round would take about {seconds:.0f} s; ask for a `tolerance` to go on"
             break
-        before = best.score
-        leaders = [best]
-        if stalled:  # what holds one family back, rounding in high derivatives above all, may not hold another
-            leaders += [f for f in ranked if f.candidate.family != best.candidate.family][:1]
-        for leader in leaders:
-            for factor in (1.0, 1.4) if leader.candidate.family != "chebyshev" else (1.0,):
-                slopes = tuple(s * factor for s in leader.candidate.slopes)
-                grown = search.try_one(Candidate(leader.candidate.family, slopes, size))
-                if grown.score <= PERFECT or search.out_of_time(1.3 * grown.seconds):
-                    break
-        stalled = stalled + 1 if search.ranked()[0].score > 0.5 * before else 0
+        progress = False
+        for candidate in search.fair(worth):
+            if not search.out_of_time(0.3 * search.expected(candidate)) and search.ranked()[0].score > PERFECT:
+                before = min((f.score for f in search.family(candidate.family)), default=float("inf"))
+                progress |= search.try_one(candidate).score <= 0.5 * before
+        # A layer that is not found yet looks like a stall; splines will find it.
+        unresolved = search.splines and search.ranked()[0].score > UNRESOLVED
+        stalled = 0 if progress or unresolved else stalled + 1
     return search.outcome(stop, fresh)
 
 
-def nominal_seconds(size: int) -> float:
-    """Time of one solve with `size` unknowns on two cores, from the operations it takes; within a factor of 2."""
-    rows = 2.7 * size
-    orthogonal = 2 * rows * size**2 / 4e10
-    truncated = 20 * size**3 / 1e10 if size <= SVD_LARGEST else 4 / 3 * size**3 / 8e9
-    return orthogonal + truncated + 2e-8 * rows * size
-
-
 def hopeless(search: Search, best: Fit) -> bool:
-    """Whether the decay of the score, extrapolated as exp(-c N^(1/D)), misses 1e-8 at 1,500 unknowns."""
-    smaller = [
-        f
-        for f in search.tried.values()
-        if f.candidate.family == best.candidate.family and f.candidate.size < best.candidate.size
-    ]
-    if not smaller or best.score <= 1e-8:
-        return False
-    other = min(smaller, key=lambda f: f.score)
+    """Whether a residual of 1e-8 is out of reach at 1,500 unknowns."""
+    return best.score > 1e-8 and reach(search, best, min(1500, search.largest)) > 1e-8
+
+
+def reach(search: Search, best: Fit, size: int) -> float:
+    """The score of a family at `size`: its decay so far, extrapolated as exp(-c N^(1/D)); 0 if it was tried once."""
+    smaller = [f for f in search.family(best.candidate.family) if f.candidate.size < best.candidate.size]
+    if not smaller:
+        return 0.0
     power = 1 / search.task.dimension
-    rate = np.log(other.score / best.score) / (best.candidate.size**power - other.candidate.size**power)
-    reach = min(1500, search.largest) ** power - best.candidate.size**power
-    return bool(np.log(best.score) - rate * reach > np.log(1e-8))
+    rate = np.log(smaller[0].score / best.score) / (best.candidate.size**power - smaller[0].candidate.size ** power)
+    return float(best.score * np.exp(-rate * (size**power - best.candidate.size**power)))
 
 
 def estimate_error(task: Task, points: Tensor, ranked: list[Fit]) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from pinnflow.declare.analysis import is_linear
 from pinnflow.methods.base import Outcome, Task, register_method
 from pinnflow.methods.least_squares import Candidate, Fit, Search, draw_expansion, grow, row_points
+from pinnflow.methods.placement import splines_apply
 from pinnflow.methods.rows import (
     Function,
     atom_values,
@@ -43,6 +44,7 @@ def solve_newton(task: Task) -> Outcome:
     search = NewtonSearch(task)
     with one_thread():
         search.first_solution()
+    search.splines = splines_apply(task)
     search.pilots()
     return grow(task, search, until_hopeless=False)
 
@@ -107,10 +109,9 @@ class NewtonSearch(Search):
     def fit(self, candidate: Candidate) -> Fit:
         """A few Newton steps on a candidate's features, begun at the current solution."""
         task, begin = self.task, self.task.clock.elapsed
-        expansion = draw_expansion(task, candidate)
-        points = row_points(task, expansion, clustered=candidate.family == "chebyshev")
+        expansion, points = self.space(candidate)
         rows = linearise(task, expansion, points, self.current)
-        weights, linear = solve_rows(rows.matrix)
+        weights, linear = rows.solve()
         # Near the solution one step is enough: what is left is what these features cannot represent.
         after = weighted_residual(task, points, rows.scales, FeatureTrial(expansion, weights).function)
         if after > 1.2 * linear + CONVERGED:
@@ -170,10 +171,10 @@ def newton(
         function = FeatureTrial(expansion, weights).function
         rows = linearise(task, expansion, points, function)
         if offsets is not None:
-            rows.matrix[:, -1] += torch.cat([o / s for o, s in zip(offsets, rows.scales, strict=True)])
-        if not torch.isfinite(rows.matrix).all():
+            rows.shift([o / s for o, s in zip(offsets, rows.scales, strict=True)])
+        if not rows.finite():
             break
-        change = solve_rows(rows.matrix)[0] - weights
+        change = rows.solve()[0] - weights
         before = weighted_residual(task, points, rows.scales, function, offsets)
         share, accepted, after = 1.0, None, before
         for _ in range(10):

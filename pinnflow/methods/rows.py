@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pinnflow.methods.base import Task, Term
+from pinnflow.methods.strips import StripRows, splines_of
 from pinnflow.trial.expansion import Expansion
 
 VANISHING = 1e-8  # a field smaller than this part of the largest one is taken for zero
@@ -54,7 +55,6 @@ def atoms_by_place(term: Term, points: Tensor) -> list[tuple[Tensor, list[int]]]
     return [(term.residual.place(points, term.part.atoms[indices[0]]), indices) for indices in groups.values()]
 
 
-@dataclass
 class Rows:
     """The linearised system: each term's rows divided by their rms norm and by sqrt(points).
 
@@ -63,23 +63,49 @@ class Rows:
         scales: per term, what its residuals were divided by.
     """
 
-    matrix: Tensor
-    scales: list[float]
+    def __init__(self, expansion: Expansion, total: int):
+        self.expansion, self.filled = expansion, 0
+        self.matrix = torch.zeros(total, expansion.size + 1, dtype=torch.float64)
+        self.scales: list[float] = []
+
+    def append(self, groups, target: Tensor) -> float:
+        """Rows of one term; returns what they were divided by.
+
+        Args:
+            groups: as `Expansion.rows` takes them.
+            target: `[n]`, the right-hand sides.
+        """
+        n, size = len(target), self.expansion.size
+        block = self.matrix[self.filled : self.filled + n]
+        self.filled += n
+        self.expansion.rows(groups, block[:, :size])
+        block[:, size] = target
+        norm = float(torch.linalg.vector_norm(block[:, :size])) / n**0.5
+        scale = (norm or 1.0) * n**0.5
+        block /= scale
+        return scale
+
+    def shift(self, offsets: Sequence[Tensor]) -> None:
+        """Add `[n]` per term, divided by its scale, to the right-hand sides."""
+        self.matrix[:, -1] += torch.cat(list(offsets))
+
+    def finite(self) -> bool:
+        """Whether all entries are numbers."""
+        return bool(torch.isfinite(self.matrix).all())
+
+    def solve(self) -> tuple[Tensor, float]:
+        """(weights, norm of what is left)."""
+        return solve_rows(self.matrix)
 
 
-def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: Function | None) -> Rows:
+def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: Function | None) -> Rows | StripRows:
     """Rows of F'(u) v = F'(u) u - F(u) for the unknown weights of v; `function` is u, None for zero."""
-    terms = row_terms(task)
-    total = sum(len(p) for p in points)
-    size = expansion.size
-    matrix = torch.zeros(total, size + 1, dtype=torch.float64)
-    start, scales = 0, []
-    for term, place in zip(terms, points, strict=True):
-        n = len(place)
+    sparse = splines_of(expansion) is not None
+    rows = StripRows(expansion) if sparse else Rows(expansion, sum(len(p) for p in points))
+    for term, place in zip(row_terms(task), points, strict=True):
         values = atom_values(task, term, place, function or zero_function)
         slopes = term.residual.slopes(place, values, [])
-        target = -observed(term, term.residual.value(place, values, [])).expand(n).clone()
-        block = matrix[start : start + n]
+        target = -observed(term, term.residual.value(place, values, [])).expand(len(place)).clone()
         groups = []
         for placed, indices in atoms_by_place(term, place):
             atoms = [term.part.atoms[i] for i in indices]
@@ -88,14 +114,8 @@ def linearise(task: Task, expansion: Expansion, points: list[Tensor], function: 
             )
         for value, slope in zip(values, slopes, strict=True):
             target += slope * value
-        expansion.rows(groups, block[:, :size])
-        block[:, size] = target
-        norm = float(torch.linalg.vector_norm(block[:, :size])) / n**0.5
-        scale = (norm or 1.0) * n**0.5
-        block /= scale
-        scales.append(scale)
-        start += n
-    return Rows(matrix, scales)
+        rows.scales.append(rows.append(groups, target))
+    return rows
 
 
 def weighted_residual(

@@ -14,7 +14,7 @@ def test_cavity_is_solved_to_its_target(number):
     """Polynomials converge slowly here; giving up because 1e-8 is out of reach left errors of 1e-3 and 2e-2."""
     facts = solve_row(ROWS[number], seed=0)
     assert facts["error"] < facts["target"]
-    assert 0.1 <= facts["ratio"] <= 10
+    assert facts["ratio"] >= 0.1  # the estimate covers the pressure as well, the error does not
 
 
 @pytest.mark.slow
