@@ -33,6 +33,7 @@ def compile(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     backend: str = "auto",
+    probes: int | None = None,
 ) -> Compiled:
     """The residuals of `problem` as differentiable functions of any `nn.Module`.
 
@@ -62,18 +63,28 @@ def compile(
             `torch.compile`, `auto` starts eager and compiles the loss with its gradient after as many steps as make
             that pay, by the time they take. What is not a module, takes decisions by values, or is called within
             torch.func runs eagerly in any case; `compiled.backend` says in a sentence what happens.
+        probes: None takes every derivative exactly. A number m estimates each sum of more than m pure second
+            derivatives of one field (a Laplacian, also with a coefficient, also beside u_tt) by the mean of second
+            derivatives along m random lines of +-1, drawn anew at each call of `residuals`, `terms` and `loss`, the
+            same for all points, from a generator with this `seed`. An estimate is unbiased; its standard deviation is
+            sqrt(2/m) times the root of the sum of squares of the mixed second derivatives. `loss` multiplies two
+            independent estimates, which is unbiased too (the square of one is too large by its variance) and can be
+            negative; take the product of two calls of `residuals` for losses of your own. Sums that the residual is
+            not linear in stay exact. `print(compiled.plan)` shows what is estimated.
 
     Returns:
         The compiled problem.
 
     Raises:
         UnknownName: a block or a backend that does not exist.
-        WrongShape: points without one column per coordinate.
+        WrongShape: points without one column per coordinate, or a number of points or probes that is not positive.
         UnsupportedOperation: an expression without a torch form.
     """
     if backend not in BACKENDS:
         raise UnknownName("backend", backend, BACKENDS)
-    return Compiled(problem, points, seed, dtype, device, backend)
+    if probes is not None:
+        probes = _count("probes", probes, "lines")
+    return Compiled(problem, points, seed, dtype, device, backend, probes)
 
 
 class Compiled:
@@ -88,10 +99,10 @@ class Compiled:
         backend: how the last loss was computed, a sentence.
     """
 
-    def __init__(self, problem, points, seed, dtype, device, backend):
+    def __init__(self, problem, points, seed, dtype, device, backend, probes=None):
         self.problem = problem
-        self._evaluation = Evaluation(problem)
-        self._generator = np.random.default_rng(seed)
+        self._evaluation = Evaluation(problem, probes)
+        self._generator, self._coin = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         self._dtype, self._device, self._backend = dtype, device, backend
         self._counts, self._given = self._read(points)
         self.unknowns = nn.ParameterDict(
@@ -150,14 +161,19 @@ class Compiled:
     def terms(self, module: Module, points: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The summands of each residual, `{block: [n, terms]}`: the magnitudes it is to be compared with.
 
+        A Laplacian by a vector coordinate is one of them.
+
         Arguments and errors as for `residuals`.
         """
         return self._evaluate("terms", module, points)
 
     def loss(self, module: Module) -> Tensor:
-        """Sum over the blocks of weight times mean square residual, 0-d; a weight is 1 unless the problem says else."""
+        """Sum over the blocks of weight times mean square residual, 0-d; a weight is 1 unless the problem says else.
+
+        With `probes` an unbiased estimate of it: the mean product of two independent estimates of the residual.
+        """
         if self._use_program(module):
-            inputs = self._inputs(module, None)
+            inputs = self._inputs(module, None, copies=self._copies)
             try:
                 value = self._program("loss", self._loss, module)(module, *inputs)
             except Unrecordable as reason:
@@ -166,14 +182,19 @@ class Compiled:
                 self._tell("compiled: the loss with its gradient as one graph")
                 self._refuse_non_finite_loss(value, module, inputs)
                 return value
-        inputs = self._inputs(module, None)
+        inputs = self._inputs(module, None, copies=self._copies)
         value = self._loss(module, *inputs)
         self._refuse_non_finite_loss(value, module, inputs)
         return value
 
-    def _loss(self, module, points, unknowns, rows):
-        residuals = self._evaluation.values(module, points, unknowns, rows)
-        losses = [self._evaluation.blocks[name].weight * value.square().mean() for name, value in residuals.items()]
+    @property
+    def _copies(self):
+        return 1 if self._evaluation.probes is None else 2
+
+    def _loss(self, module, points, unknowns, rows, signs):
+        found = self._evaluation.estimates(module, points, unknowns, rows, signs, self._copies)
+        weights = {name: self._evaluation.blocks[name].weight for name in points}
+        losses = [weights[name] * (found[0][name] * found[-1][name]).mean() for name in points]
         return torch.stack(losses).sum()
 
     def _use_program(self, module) -> bool:
@@ -195,11 +216,12 @@ class Compiled:
 
     @property
     def plan(self) -> DerivativePlan:
-        """The derivatives each block needs, by which rule they are taken, and their predicted cost."""
+        """The derivatives each block needs, by which rule they are taken, their predicted cost, and what an estimate
+        scatters; a loss takes two estimates."""
         return self._evaluation.plan(self.points)
 
     def _evaluate(self, what, module, points):
-        inputs = self._inputs(module, points)
+        inputs = self._inputs(module, points, terms=what == "terms")
         function = getattr(self._evaluation, what)
         result = None
         if self._backend == "compiled" and points is None and isinstance(module, nn.Module):
@@ -212,8 +234,8 @@ class Compiled:
         self._refuse_non_finite(result, module, *inputs)
         return result
 
-    def _inputs(self, module, points):
-        """`(points, unknowns, rows)` for `Evaluation`, in the wanted dtype and place."""
+    def _inputs(self, module, points, terms=False, copies=1):
+        """`(points, unknowns, rows, signs)` for `Evaluation`, in the wanted dtype and place."""
         own = points is None
         dtype, device = self._where(module)
         points = {name: self._moved_to(t, dtype, device) if own else t for name, t in (points or self.points).items()}
@@ -224,7 +246,8 @@ class Compiled:
         unknowns = {
             symbol: self.unknowns[symbol.name].to(device=device, dtype=dtype) for symbol in self._evaluation.unknowns
         }
-        return points, unknowns, rows
+        signs = [one.to(points[next(iter(points))]) for one in self._evaluation.draw(points, self._coin, terms, copies)]
+        return points, unknowns, rows, signs
 
     def _rows_of(self, name):
         if name not in self._rows and len(self._evaluation.blocks[name].parts) > 1:
@@ -266,9 +289,11 @@ class Compiled:
             return
         if not finite:
             with torch.no_grad():
-                self._refuse_non_finite(self._evaluation.values(module, *inputs), module, *inputs)
+                found = self._evaluation.estimates(module, *inputs, copies=self._copies)
+                for values in found:
+                    self._refuse_non_finite(values, module, *inputs)
 
-    def _refuse_non_finite(self, result, module, points, unknowns, rows):
+    def _refuse_non_finite(self, result, module, points, unknowns, rows, signs):
         for name, value in result.items():
             if value.device.type != "cpu":
                 return
@@ -308,9 +333,9 @@ class Compiled:
         return counts, given
 
 
-def _count(what, number) -> int:
+def _count(what, number, of="points or a tensor [n, D]") -> int:
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise WrongShape(f"`{what}`: expected a positive number of points or a tensor [n, D], found `{number!r}`.")
+        raise WrongShape(f"`{what}`: expected a positive number of {of}, found `{number!r}`.")
     return int(number)
 
 

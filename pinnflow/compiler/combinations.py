@@ -7,6 +7,7 @@ whatever k is. `lines.py` makes of such a combination one sum in place of its te
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -40,8 +41,15 @@ class Gathered:
 
     @cached_property
     def symbol(self) -> Symbol:
+        if len(self.atoms) > 8:  # a name for each of d atoms would have d^2 characters
+            digest = hashlib.sha256(repr([(a.orders.index(max(a.orders)), str(c)) for a, c in self._pairs]).encode())
+            return Symbol(f"({len(self.atoms)} from {self.atoms[0].symbol}: {digest.hexdigest()[:16]})", real=True)
         text = " ".join(f"{c:+} {atom.symbol}" for c, atom in zip(map(float, self.coefficients), self.atoms))
         return Symbol(f"({text})", real=True)
+
+    @property
+    def _pairs(self):
+        return zip(self.atoms, self.coefficients, strict=True)
 
     def combination(self, fields: Sequence[AppliedUndef]) -> Combination:
         """The same as derivatives of a column of the module's output."""
@@ -54,6 +62,121 @@ def request_of(atom: Atom | Gathered, fields: Sequence[AppliedUndef]):
     if isinstance(atom, Gathered):
         return atom.combination(fields)
     return fields.index(atom.field), atom.orders
+
+
+def gather_terms(part: Part, columns: Sequence[Expr]) -> Part:
+    """`part` with the second derivatives by the components of one vector, where they are summands of one Laplacian,
+    replaced by a `Gathered` sum; all other summands stay what they are."""
+    atoms = {atom.symbol: (atom, getattr(columns[i], "axis", None)) for atom, i in _pure(part.atoms, 2)}
+    atoms = {symbol: pair for symbol, pair in atoms.items() if pair[1] is not None}
+    kinds: dict[object, list[tuple[Atom, Expr]]] = {}
+    for number, term in enumerate(part.terms):
+        kinds.setdefault(_kind(term, atoms) or number, [])
+    for number, term in enumerate(part.terms):
+        kind = _kind(term, atoms)
+        if kind is None:
+            kinds[number].append((None, term))
+            continue
+        symbol = next(s for s in term.free_symbols if s in atoms and _without(term, s) is not None)
+        kinds[kind].append((atoms[symbol][0], _without(term, symbol).as_coeff_Mul()[0]))
+    terms, found = [], []
+    for kind, members in kinds.items():
+        if len(members) == 1:
+            atom, rest = members[0]
+            terms.append(rest if atom is None else rest * kind[-1] * atom.symbol)
+            continue
+        unit = members[0][1]
+        sum_ = Gathered(members[0][0].field, tuple(a for a, _ in members), tuple(c / unit for _, c in members))
+        found.append(sum_)
+        terms.append(unit * kind[-1] * sum_.symbol)
+    if not found:
+        return part
+    used = set().union(*(term.free_symbols for term in terms))
+    kept = (*(atom for atom in part.atoms if atom.symbol in used), *found)
+    return replace(part, expression=sympy.Add(*terms), terms=tuple(terms), atoms=kept)
+
+
+def _kind(term: Expr, atoms) -> tuple | None:
+    """What summands of one Laplacian have in common: field, pins, vector, and what they are multiplied with."""
+    for symbol in sorted((s for s in term.free_symbols if s in atoms), key=str):
+        factor = _without(term, symbol)
+        if factor is not None:
+            atom, axis = atoms[symbol]
+            return atom.field, atom.pins, axis, factor.as_coeff_Mul()[1]
+    return None
+
+
+def _without(term: Expr, symbol: Symbol) -> Expr | None:
+    """The factor of a symbol in a product."""
+    factor, rest = term.as_independent(symbol, as_Add=False)
+    return factor if rest == symbol else None
+
+
+def _pure(atoms, order: int) -> list[tuple[Atom, int]]:
+    """`[(atom, column index)]` of the pure derivatives of this order."""
+    found = []
+    for atom in atoms:
+        if isinstance(atom, Atom) and order in atom.orders and atom.orders.count(0) == len(atom.orders) - 1:
+            found.append((atom, atom.orders.index(order)))
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """Second derivatives of a Laplacian, `sign * sum of size^2 u_ii`.
+
+    Attributes:
+        columns: the i.
+        sizes: roots of the coefficients' magnitudes.
+        sign: of all coefficients.
+    """
+
+    columns: tuple[int, ...]
+    sizes: tuple[float, ...]
+    sign: int
+
+
+@dataclass(frozen=True, eq=False)
+class Estimated:
+    """A combination of derivatives of which Laplacians are estimated along random lines.
+
+    Attributes:
+        field: column of the module's output.
+        exact: the other terms, as those of a `Combination`.
+        groups: the Laplacians, more terms each than `lines`.
+        lines: random lines for each group and estimate.
+    """
+
+    field: int
+    exact: tuple[tuple[tuple[int, ...], Fraction | float], ...]
+    groups: tuple[Group, ...]
+    lines: int
+
+
+def estimated(atom: Gathered, columns: Sequence[Expr], fields: Sequence[AppliedUndef], lines: int) -> Estimated | None:
+    """`atom` with its sums of more than `lines` pure second derivatives estimated, or None where it has none.
+
+    Derivatives by the components of one vector coordinate make one sum, those by scalar coordinates another: a time
+    beside a Laplacian stays exact.
+    """
+    coefficients = dict(zip(atom.atoms, atom.coefficients, strict=True))
+    sums: dict[tuple, list[tuple[Atom, int]]] = {}
+    for one, i in _pure(atom.atoms, 2):
+        sums.setdefault((getattr(columns[i], "axis", None), coefficients[one] > 0), []).append((one, i))
+    sums = {kind: members for kind, members in sums.items() if len(members) > lines}
+    if not sums:
+        return None
+    gone = {one.symbol for members in sums.values() for one, _ in members}
+    exact = tuple(sorted((a.orders, _number(c)) for a, c in coefficients.items() if a.symbol not in gone))
+    groups = tuple(
+        Group(
+            tuple(i for _, i in members),
+            tuple(abs(float(coefficients[one])) ** 0.5 for one, _ in members),
+            1 if positive else -1,
+        )
+        for (_, positive), members in sums.items()
+    )
+    return Estimated(fields.index(atom.field), exact, groups, lines)
 
 
 def gather(part: Part) -> Part:

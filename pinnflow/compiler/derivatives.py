@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pinnflow.compiler.combinations import Estimated
 from pinnflow.compiler.jet import is_watched
 from pinnflow.compiler.jets import MissingRule, directional_jet
 from pinnflow.compiler.lines import Combination, Lines, lines_for
-from pinnflow.compiler.plan import Pass, expanded, terms_of
+from pinnflow.compiler.plan import Pass, Recipe, expanded, terms_of
 from pinnflow.compiler.reference import Request, nested_reverse
 from pinnflow.errors import WrongShape
 
@@ -41,20 +43,33 @@ class Differentiator:
         self._without_rule: weakref.WeakSet = weakref.WeakSet()
         self._told: set[tuple[str, str]] = set()
 
-    def __call__(self, module: Module, points: Tensor, one: Pass) -> dict[Request, Tensor]:
-        """The derivatives of one pass at `points` (already moved by its pins): `{request: tensor [n]}`."""
+    def __call__(
+        self, module: Module, points: Tensor, one: Pass, signs: Sequence[Tensor] = ()
+    ) -> dict[Request, Tensor]:
+        """The derivatives of one pass at `points` (already moved by its pins): `{request: tensor [n]}`.
+
+        Estimates are taken along `signs`, a tensor for each entry of `one.random`; several are `[copies, n]`.
+        """
         rule = one.rule
-        if rule == "taylor" and self._is_known_slow(module):
-            rule = "nested reverse"
         checked = _checked(module, self.fields)
+        slow = RULES["nested reverse"]
+        if rule == "hutchinson":
+            rules, slow = (
+                functools.partial(_hutchinson, signs=signs),
+                functools.partial(_nested_hutchinson, signs=signs),
+            )
+        else:
+            rules = RULES[rule]
+        if rule in TAYLOR and self._is_known_slow(module):
+            rules = slow
         try:
-            return RULES[rule](checked, points, one, self.scales)
+            return rules(checked, points, one, self.scales)
         except (MissingRule, TypeError, AttributeError) as problem:
-            if rule != "taylor":
+            if rule not in TAYLOR or rules is slow:
                 raise
             self._tell(module, one, problem)
         # Outside the handler: an error of the module's own shows up here without the first one above it.
-        return RULES["nested reverse"](checked, points, one, self.scales)
+        return slow(checked, points, one, self.scales)
 
     def _is_known_slow(self, module):
         try:
@@ -124,33 +139,89 @@ def _combined(request, found):
 
 @rule("taylor")
 def _taylor(module, points, one, scales):
-    return by_lines(module, points, one.requests, one.lines)
+    return by_lines(module, points, one.recipes, one.lines)
 
 
-def by_lines(module: Module, points: Tensor, requests: Sequence[Request], lines: Lines) -> dict[Request, Tensor]:
+TAYLOR = ("taylor", "hutchinson")
+"""The rules that need a Taylor rule for every operation."""
+
+
+def _hutchinson(module, points, one, scales, signs):
+    """Estimates along `signs`, +-1 `[probes, columns of the group]` for each entry of `one.random`: `[copies, n]` each,
+    and `[n]` of what is exact."""
+    width, rows = points.shape[1], torch.cat(_random_lines(points, one, signs))
+    matrix = torch.as_tensor(one.lines.matrix, dtype=points.dtype, device=points.device)
+    return by_lines(module, points, one.recipes, one.lines, matrix[:, :width] + matrix[:, width:] @ rows)
+
+
+def _random_lines(points, one, signs):
+    """`[probes, d]` for each entry of `one.random`."""
+    found = []
+    for group, some in zip(one.random, signs, strict=True):
+        index = torch.tensor(group.columns, device=points.device)
+        line = some.to(points) * points.new_tensor(group.sizes)
+        found.append(points.new_zeros(one.probes, points.shape[1]).index_copy(1, index, line))
+    return found
+
+
+def _nested_hutchinson(module, points, one, scales, signs):
+    """As `_hutchinson`, by reverse mode twice along each line."""
+    exact = nested_reverse(module, points, expanded(one.requests))
+    lines, copies = iter(_random_lines(points, one, signs)), max(map(len, one.recipes.values()))
+    result = {}
+    for request in one.requests:
+        if not isinstance(request, Estimated):
+            found = [_combined(request, exact)] * copies
+        else:
+            found = [sum(float(c) * exact[request.field, orders] for orders, c in request.exact)] * copies
+            for copy in range(copies):
+                for group in request.groups:
+                    for line in next(lines):
+                        second = derivatives_along(module, points, line.expand_as(points), 2)[2][:, request.field]
+                        found[copy] = found[copy] + group.sign / one.probes * second
+        result[request] = found[0] if copies == 1 else torch.stack(found)
+    return result
+
+
+def by_lines(
+    module: Module,
+    points: Tensor,
+    recipes: Mapping[Request, Sequence[Recipe]],
+    lines: Lines,
+    vectors: Tensor | None = None,
+) -> dict[Request, Tensor]:
     """Partial derivatives and combinations of them from directional jets, `{request: tensor [n]}`.
 
     Many lines are taken in chunks, each of which is computed again in the reverse pass: the memory is that of one.
+
+    Args:
+        module: maps `[n, d]` to `[n, m]`.
+        points: `[n, d]`.
+        recipes: of each request, as in `Pass.recipes`; with several the result is `[copies, n]`.
+        lines: the lines.
+        vectors: `[M, d]`, other directions than those of `lines`.
     """
-    vectors = torch.as_tensor(lines.matrix, dtype=points.dtype, device=points.device)
+    if vectors is None:
+        vectors = torch.as_tensor(lines.matrix, dtype=points.dtype, device=points.device)
     values, slopes, sums = _in_chunks(module, points, vectors, lines)
     result = {}
-    for request in requests:
-        field = request.field if isinstance(request, Combination) else request[0]
-        terms = terms_of(request)
-        if not any(sum(a) for a, _ in terms):
-            result[request] = values[:, field]
-            continue
-        single, share = lines.recipes[terms]
-        pieces = [(slopes[k - 1][index, :, field], weight) for k, index, weight in single]
-        if share is not None:
-            pieces.append((sums[share[0], :, field], share[1]))
-        total = None
-        for piece, weight in pieces:
-            term = piece if weight == 1 else weight * piece
-            total = term if total is None else total + term
-        result[request] = total
+    for request, copies in recipes.items():
+        field = request[0] if isinstance(request, tuple) else request.field
+        found = [values[:, field] if one is None else _put_together(one, slopes, sums, field) for one in copies]
+        result[request] = found[0] if len(found) == 1 else torch.stack(found)
     return result
+
+
+def _put_together(recipe, slopes, sums, field):
+    single, share = recipe
+    pieces = [(slopes[k - 1][index, :, field], weight) for k, index, weight in single]
+    if share is not None:
+        pieces.append((sums[share[0], :, field], share[1]))
+    total = None
+    for piece, weight in pieces:
+        term = piece if weight == 1 else weight * piece
+        total = term if total is None else total + term
+    return total
 
 
 ENTRIES = 2**24
@@ -207,7 +278,8 @@ def partial_derivatives(
         MissingRule: an operation of the module has no Taylor rule.
     """
     lengths = [(scales or {}).get(i, 1.0) for i in range(points.shape[1])]
-    return by_lines(module, points, requests, lines_for((terms_of(request) for request in requests), lengths))
+    lines = lines_for((terms_of(request) for request in requests), lengths)
+    return by_lines(module, points, {request: (lines.recipes.get(terms_of(request)),) for request in requests}, lines)
 
 
 def derivatives_along(module: Module, points: Tensor, directions: Tensor, order: int = 1) -> tuple[Tensor, ...]:

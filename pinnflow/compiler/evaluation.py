@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +17,10 @@ import torch
 from sympy import Symbol
 from torch import Tensor
 
-from pinnflow.compiler.combinations import gather, request_of
+from pinnflow.compiler.combinations import Gathered, estimated, gather, gather_terms, request_of, slopes_of
 from pinnflow.compiler.derivatives import Differentiator, Module
 from pinnflow.compiler.places import extra_pins, part_pins
-from pinnflow.compiler.plan import DerivativePlan, make_plan
+from pinnflow.compiler.plan import DerivativePlan, Request, make_plan
 from pinnflow.compiler.residual import Residual, place
 from pinnflow.declare.analysis import Block, Part
 from pinnflow.errors import UnknownName, WrongShape
@@ -48,6 +49,8 @@ class Evaluation:
 
     Args:
         problem: the declaration.
+        probes: estimate sums of more pure second derivatives of one field than this along so many random lines, where
+            the residual is linear in them; None for exact ones.
 
     Attributes:
         blocks: `{name: Block}` in the order of the problem.
@@ -55,7 +58,7 @@ class Evaluation:
         unknowns: the coefficients to be found.
     """
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, probes: int | None = None):
         self.columns, self.fields = tuple(problem.columns), tuple(problem.fields)
         self.unknowns = tuple(problem.unknowns)
         self.bounds = dict(problem.bounds)
@@ -65,12 +68,25 @@ class Evaluation:
             for name, block in self.blocks.items()
         }
         self._scales = [_half_length(self.bounds[column]) for column in self.columns]
-        # For the values alone derivatives are gathered into sums; terms and messages take them one by one.
-        self._gathered = self._form(gather)
-        self._single = self._form(lambda part: part)
+        self.probes = probes
+        self._requests: dict[int, tuple[object, Request]] = {}
         self._differentiator = Differentiator(len(self.fields), self._scales)
         self._plans: dict[tuple, DerivativePlan] = {}
         self._measured: dict[tuple, tuple[Tensor, ...]] = {}
+
+    # For the values alone derivatives are gathered into sums; terms and messages take them one by one, except those of
+    # one Laplacian.
+    @cached_property
+    def _gathered(self) -> _Form:
+        return self._form(gather)
+
+    @cached_property
+    def _by_terms(self) -> _Form:
+        return self._form(lambda part: gather_terms(part, self.columns))
+
+    @cached_property
+    def _single(self) -> _Form:
+        return self._form(lambda part: part)
 
     def _form(self, rewrite) -> _Form:
         parts = {name: tuple(rewrite(part) for part in block.parts) for name, block in self.blocks.items()}
@@ -79,14 +95,47 @@ class Evaluation:
             residuals[name] = tuple(
                 Residual(part, self.columns, self.unknowns, self.bounds, name) for part in its_parts
             )
+            for part in its_parts:
+                self._find_estimates(part)
             wiring[name] = tuple(
                 tuple(
-                    (extra_pins(atom, part, self.columns, self.bounds), request_of(atom, self.fields))
+                    (extra_pins(atom, part, self.columns, self.bounds), self._request_of(atom, self.fields))
                     for atom in part.atoms
                 )
                 for part in its_parts
             )
         return _Form(parts, residuals, wiring)
+
+    def _find_estimates(self, part):
+        """Notes which sums of a part are to be estimated: those it is linear in, all together."""
+        if self.probes is None:
+            return
+        found = {}
+        for atom in part.atoms:
+            request = estimated(atom, self.columns, self.fields, self.probes) if isinstance(atom, Gathered) else None
+            if request is not None:
+                found[atom.symbol] = atom, request
+        slopes = slopes_of(part.expression, set(found))
+        for symbol, pair in found.items():
+            if not slopes[symbol].free_symbols & set(found):
+                self._requests[id(pair[0])] = pair
+
+    def _request_of(self, atom, fields):
+        kept = self._requests.get(id(atom))
+        return kept[1] if kept is not None else request_of(atom, fields)
+
+    def draw(
+        self, points: Mapping[str, Tensor], generator: torch.Generator | None, terms: bool = False, copies: int = 1
+    ) -> list[Tensor]:
+        """Random signs for the estimates in `values`, `terms` or several `estimates`: +-1, `[probes, columns]` each."""
+        if self.probes is None:
+            return []
+        plan = self.plan(points, self._by_terms if terms else self._gathered, copies)
+        return [
+            torch.randint(0, 2, (one.probes, len(group.columns)), generator=generator) * 2 - 1
+            for one in plan.passes
+            for group in one.random
+        ]
 
     def values(
         self,
@@ -94,6 +143,7 @@ class Evaluation:
         points: Mapping[str, Tensor],
         unknowns: Mapping[Symbol, Tensor],
         rows: Mapping[str, Rows] | None = None,
+        signs: Sequence[Tensor] = (),
         with_data: bool = True,
     ) -> dict[str, Tensor]:
         """The residual of each block in `points` at each of its rows, `{block: [n]}`.
@@ -103,12 +153,29 @@ class Evaluation:
             points: `{block: [n, columns]}`; blocks with the same tensor share one evaluation.
             unknowns: `{coefficient: 0-d tensor}`.
             rows: `{block: row numbers of each part}` for conditions on several faces; found from the points if missing.
+            signs: what `draw` gives for these points, where something is estimated.
             with_data: whether measured values are subtracted and the difference divided by their noise; then the
                 points of an observation are all of its points.
         """
-        pieces = self._pieces(module, points, unknowns, rows, Residual.value, self._gathered)
-        values = {name: self._joined(pieces[name], points[name].shape[0]) for name in points}
-        return {name: self._less_data(name, value) for name, value in values.items()} if with_data else values
+        (values,) = self.estimates(module, points, unknowns, rows, signs, with_data=with_data)
+        return values
+
+    def estimates(
+        self,
+        module: Module,
+        points: Mapping[str, Tensor],
+        unknowns: Mapping[Symbol, Tensor],
+        rows: Mapping[str, Rows] | None = None,
+        signs: Sequence[Tensor] = (),
+        copies: int = 1,
+        with_data: bool = True,
+    ) -> list[dict[str, Tensor]]:
+        """As `values`, several independent estimates of them by one pass; what is exact is the same in all."""
+        found = []
+        for pieces in self._pieces(module, points, unknowns, rows, Residual.value, self._gathered, signs, copies):
+            values = {name: self._joined(pieces[name], points[name].shape[0]) for name in points}
+            found.append({n: self._less_data(n, value) for n, value in values.items()} if with_data else values)
+        return found
 
     def noise(self, name: str, like: Tensor) -> Tensor:
         """Standard deviation of an observation's values, `[n]`, 1 where unknown; `like` has n rows."""
@@ -120,12 +187,14 @@ class Evaluation:
         points: Mapping[str, Tensor],
         unknowns: Mapping[Symbol, Tensor],
         rows: Mapping[str, Rows] | None = None,
+        signs: Sequence[Tensor] = (),
     ) -> dict[str, Tensor]:
         """The summands of each residual, `{block: [n, terms]}`; faces with fewer terms are filled with zeros.
 
-        Those of an observation are its terms and minus the measured values.
+        A Laplacian by a vector coordinate is one summand. Those of an observation are its terms and minus the measured
+        values.
         """
-        pieces = self._pieces(module, points, unknowns, rows, Residual.terms)
+        (pieces,) = self._pieces(module, points, unknowns, rows, Residual.terms, self._by_terms, signs)
         result = {}
         for name in points:
             width = max(value.shape[1] for _, value in pieces[name])
@@ -147,23 +216,28 @@ class Evaluation:
     ) -> str | None:
         """What produced the first value that is not finite, as a sentence; None when all are finite."""
         for name in points:
-            for _, sentence in self._pieces(module, {name: points[name]}, unknowns, rows, Residual.explain)[name]:
+            # One by one only where they are few: what is to be told are values, not which of 10,000 derivatives.
+            few = sum(len(part.atoms) for part in self.blocks[name].parts) <= 64
+            form, some = self._single if few else self._gathered, {name: points[name]}
+            signs = [] if few else self.draw(some, torch.Generator().manual_seed(0))
+            (pieces,) = self._pieces(module, some, unknowns, rows, Residual.explain, form, signs)
+            for _, sentence in pieces[name]:
                 if sentence is not None:
                     return sentence
         return None
 
-    def plan(self, points: Mapping[str, Tensor], form: _Form | None = None) -> DerivativePlan:
+    def plan(self, points: Mapping[str, Tensor], form: _Form | None = None, copies: int = 1) -> DerivativePlan:
         """The derivative plan of the values when each block has these points."""
         form = form or self._gathered
         keys = {name: self._key(name, tensor) for name, tensor in points.items()}
         numbers = {key: i for i, key in enumerate(dict.fromkeys(keys.values()))}
-        signature = tuple((name, numbers[key]) for name, key in keys.items())
-        if (signature, form is self._gathered) not in self._plans:
-            self._plans[signature, form is self._gathered] = make_plan(
+        signature = tuple((name, numbers[key]) for name, key in keys.items()), id(form), copies
+        if signature not in self._plans:
+            self._plans[signature] = make_plan(
                 {name: form.parts[name] for name in points}, self.columns, self.fields, self.bounds, self._scales,
-                dict(signature),
+                dict(signature[0]), self._request_of, copies,
             )  # fmt: skip
-        return self._plans[signature, form is self._gathered]
+        return self._plans[signature]
 
     def rows_of(self, name: str, points: Tensor) -> Rows:
         """Row numbers of each part of a block, from where the points lie."""
@@ -185,27 +259,32 @@ class Evaluation:
 
     # -- the road from points to pieces of residuals -------------------------------------------------------------------
 
-    def _pieces(self, module, points, unknowns, rows, what, form=None):
-        """`{block: [(row numbers or None for all, what(residual))]}`."""
-        form = form or self._single
+    def _pieces(self, module, points, unknowns, rows, what, form, signs=(), copies=1):
+        """`{block: [(row numbers or None for all, what(residual))]}`, once for each of several estimates."""
         self._check(points)
         placed = {name: self._placed(name, tensor) for name, tensor in points.items()}
-        atoms = self._atoms(module, placed, self.plan(points, form))
+        atoms = self._atoms(module, placed, self.plan(points, form, copies), signs)
         coefficients = [unknowns[symbol] for symbol in self.unknowns]
-        result = {}
-        for name in points:
-            residuals = form.residuals[name]
-            where = [None] if len(residuals) == 1 else (rows or {}).get(name) or self.rows_of(name, points[name])
-            result[name] = [
-                (
-                    index,
-                    what(
-                        residual, _take(placed[name], index), self._inputs(atoms, form, name, part, index), coefficients
-                    ),
-                )
-                for part, (residual, index) in enumerate(zip(residuals, where, strict=True))
-            ]
-        return result
+        results = []
+        for copy in range(copies):
+            result = {}
+            for name in points:
+                residuals = form.residuals[name]
+                where = [None] if len(residuals) == 1 else (rows or {}).get(name) or self.rows_of(name, points[name])
+                result[name] = [
+                    (
+                        index,
+                        what(
+                            residual,
+                            _take(placed[name], index),
+                            self._inputs(atoms, form, name, part, index, copy),
+                            coefficients,
+                        ),
+                    )
+                    for part, (residual, index) in enumerate(zip(residuals, where, strict=True))
+                ]
+            results.append(result)
+        return results
 
     def _check(self, points):
         for name, tensor in points.items():
@@ -229,17 +308,19 @@ class Evaluation:
             place(tensor, self.columns, pins[0]) if len(pins) == 1 else tensor
         )  # else each row is on its face already
 
-    def _atoms(self, module, placed, plan):
-        """`{(block, extra pins): {request: [n]}}`."""
-        found = {}
+    def _atoms(self, module, placed, plan, signs):
+        """`{(block, extra pins): {request: [n], or [copies, n]}}`."""
+        found, signs = {}, iter(signs)
         for one in plan.passes:
             points = place(placed[one.blocks[0]], self.columns, {self.columns[i]: value for i, value in one.pins})
-            values = self._differentiator(module, points, one)
-            found.update({(name, one.pins): values for name in one.blocks})
+            values = self._differentiator(module, points, one, [next(signs) for _ in one.random])
+            for name in one.blocks:
+                found.setdefault((name, one.pins), {}).update(values)
         return found
 
-    def _inputs(self, atoms, form, name, part, index):
-        return [_take(atoms[name, pins][request], index) for pins, request in form.wiring[name][part]]
+    def _inputs(self, atoms, form, name, part, index, copy):
+        found = [atoms[name, pins][request] for pins, request in form.wiring[name][part]]
+        return [_take(value if value.ndim == 1 else value[copy], index) for value in found]
 
     def _joined(self, pieces, n):
         if pieces[0][0] is None:

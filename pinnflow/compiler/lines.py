@@ -34,6 +34,13 @@ class Combination:
     field: int
     terms: tuple[tuple[MultiIndex, Fraction | float], ...]
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:  # of d terms with d orders each
+        return hash((self.field, self.terms))
+
 
 @dataclass(frozen=True)
 class Tops:

@@ -36,7 +36,7 @@ class Unrecordable(Exception):
 
 
 class Program:
-    """`function(network, points, unknowns, rows) -> tensors` for one module, recorded and compiled where it can be.
+    """`function(network, points, unknowns, rows, signs) -> tensors` for one module, recorded and compiled if it can be.
 
     Args:
         function: where `network` maps `[n, columns]` to `[n, fields]`; a method of `Evaluation`, or a loss.
@@ -48,13 +48,13 @@ class Program:
         self._graphs: dict[tuple, _Program | Unrecordable] = {}
         self.recordings = 0
 
-    def __call__(self, module: nn.Module, points: Mapping[str, Tensor], unknowns: Mapping, rows):
+    def __call__(self, module: nn.Module, points: Mapping[str, Tensor], unknowns: Mapping, rows, signs=()):
         """The function's result.
 
         Raises:
             Unrecordable: the module takes decisions by values, or the call is within a transformation of torch.func.
         """
-        call = _Call(self._function, module, points, unknowns, rows)
+        call = _Call(self._function, module, points, unknowns, rows, signs)
         refuse(module, call.tensors, points.values())
         if call.key not in self._graphs:
             try:
@@ -94,9 +94,9 @@ class Program:
 
 
 class _Call:
-    """One call with its inputs as a flat list of tensors: weights, points, coefficients, row numbers."""
+    """One call with its inputs as a flat list of tensors: weights, points, coefficients, row numbers, random signs."""
 
-    def __init__(self, function, module, points, unknowns, rows):
+    def __init__(self, function, module, points, unknowns, rows, signs=()):
         self.function, self.module, self.symbols = function, module, tuple(unknowns)
         weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         distinct = list({id(tensor): tensor for tensor in points.values()}.values())
@@ -104,7 +104,7 @@ class _Call:
         self.points = {name: next(i for i, t in enumerate(distinct) if t is tensor) for name, tensor in points.items()}
         self.rows = None if rows is None else {name: len(pieces) for name, pieces in rows.items()}
         numbers = [piece for pieces in (rows or {}).values() for piece in pieces]
-        self.tensors = [*weights.values(), *distinct, *unknowns.values(), *numbers]
+        self.tensors = [*weights.values(), *distinct, *unknowns.values(), *numbers, *signs]
         self.key = (
             self.names, tuple(self.points.items()), tuple(map(str, self.symbols)), tuple((self.rows or {}).items()),
             _shapes(self.tensors), signature(module),
@@ -121,7 +121,7 @@ class _Call:
         def network(x):
             return torch.func.functional_call(self.module, weights, (x,))
 
-        return self.function(network, {name: moved[i] for name, i in self.points.items()}, values, rows)
+        return self.function(network, {name: moved[i] for name, i in self.points.items()}, values, rows, list(pieces))
 
 
 def _replaced(pieces, places, values):

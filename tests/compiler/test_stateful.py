@@ -12,6 +12,7 @@ import pinnflow
 from pinnflow import Problem, coordinates, exact_family, field, laplacian
 from pinnflow.compiler.derivatives import ENTRIES, WIDTH, by_lines, chunk_size, partial_derivatives
 from pinnflow.compiler.lines import Combination, lines_for
+from pinnflow.compiler.plan import terms_of
 from pinnflow.compiler.reference import nested_reverse
 from pinnflow.trial.families import RidgeWaves
 from pinnflow.trial.mixtures import GaussianMixture
@@ -121,11 +122,12 @@ def test_many_lines_go_in_chunks_and_give_the_same(monkeypatch):
 
     module, points = Stacked(9, 4, "bmm"), torch.randn(4, 9, dtype=torch.float64)
     requests = [Combination(0, wave_terms(9)), (0, (0, 1, *[0] * 7)), (0, (0,) * 9)]
-    lines = lines_for([wave_terms(9), requests[1][1] and ((requests[1][1], 1),)], [1.0] * 9)
+    lines = lines_for(map(terms_of, requests), [1.0] * 9)
     results = []
     for entries in (ENTRIES, WIDTH * 4 * 2):
         monkeypatch.setattr(derivatives, "ENTRIES", entries)
-        found = by_lines(module, points, requests, lines)
+        recipes = {one: (lines.recipes.get(terms_of(one)),) for one in requests}
+        found = by_lines(module, points, recipes, lines)
         loss = sum(value.square().sum() for value in found.values())
         results.append([*found.values(), *torch.autograd.grad(loss, module.parameters())])
     assert chunk_size(points) == 2
@@ -145,7 +147,7 @@ def test_a_wave_in_512_dimensions_takes_no_copy_of_the_weights_for_each_line():
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         wave = Combination(0, wave_terms(513))
-        by_lines(module, points, [wave], lines_for([wave.terms], [1.0] * 513))
+        partial_derivatives(module, points, [wave])
     one = 513 * 16 * 16 * 8  # first derivatives behind a layer
     assert sum(kept.values()) < 12 * one
 
