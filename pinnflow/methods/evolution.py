@@ -1,41 +1,34 @@
-"""Evolution problems: features in space with exact conditions, implicit integration in time, grown in rounds.
+"""Evolution problems: functions of space with exact conditions, integration in time, grown in rounds.
 
-Along one space axis the features are splines whose knots are re-placed after every round, by a monitor of the last
-solution, and waves where the axis is periodic; along several axes they are products of polynomials and waves. Each
-round enlarges the basis and tightens the time tolerance. Nothing is told where a layer is.
-
-The system itself is in `semidiscrete.py`, the integrator in `radau.py`.
+Each round enlarges the basis and tightens the time tolerance; `spaces.py` places its functions by what the last
+rounds found. Several families run side by side until one resolves the solution.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
-import torch
 
 from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_it
 from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, measure, row_terms, widest_equation
-from pinnflow.methods.semidiscrete import DenseSystem
-from pinnflow.methods.sheets import SparseSystem
-from pinnflow.methods.spline_products import Sheet
-from pinnflow.methods.system import Grid, System, end_points, tensor_grid
+from pinnflow.methods.spaces import Spaces
+from pinnflow.methods.spaces import even_share as even_share
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.evolution import EvolutionTrial
-from pinnflow.trial.features import Basis, Product, Spline, product_indices
 
-DEGREE = 9
-SHEET_DEGREE = 5
 RESOLVED = 0.1  # a score below this says which family does better
 GROWTH = {1: 1.5, 2: 2.0, 3: 2.0}  # of the number of features from round to round, by space dimension
-SHAPE_TAIL = 1e-4
 PERFECT = 1e-11
 TIGHTEST = 1e-12  # tolerance in time
 SHARE_POWER = 0.8
+LARGEST = {"sheets": 20_000, "modes": 40_000}  # weights in sparse systems and in those that need no matrix
 LARGEST_STATE = 1600  # weights in a dense system
-LARGEST_SHEET = 20_000  # weights in a sparse one
+DEARER = {"sheets": 2.8, "modes": 2.8}  # how many times longer a round of twice the size takes; 8 with full matrices
+PATIENCE = (0.03, 3.0)  # what is behind may take this part of the time limit, or so many times what the best took
 SMALL_STATE = 1000  # below, one thread is faster than two
 
 
@@ -52,6 +45,7 @@ class Round:
     seconds: float
     nominal: float
     steps: int
+    kept: dict = field(default_factory=dict)
 
     @property
     def function(self):
@@ -83,107 +77,10 @@ class Evolution:
         self.checks = [task.draw(t, 1500 if t.block.kind == "equation" else 200, rng) for t in row_terms(task)]
         self.fresh = task.draw(widest_equation(task.terms), DISTANCE_POINTS, task.rng(4))
         self.rounds: list[Round] = []
+        self.spaces = Spaces(task, form, self.rounds)
         self.troubles: list[str] = []
+        self.failures: dict[str, int] = {}
         self.attempts = 0
-
-    # -- bases ---------------------------------------------------------------------------------------------------
-
-    def families(self) -> list[str]:
-        if len(self.space) == 1:
-            return ["waves", "splines"] if self.task.periodic[self.space[0]] else ["splines"]
-        if len(self.space) == 2 and all(f.args == self.task.problem.fields[0].args for f in self.task.problem.fields):
-            return ["products", "sheets"]
-        return ["products"]
-
-    def basis(self, family: str, size: int) -> tuple[Basis, Grid, int]:
-        """(basis over all columns, quadrature grid, points per axis for conditions on faces)."""
-        task = self.task
-        if family == "splines":
-            return self._splines(size)
-        axes, nodes = [], []
-        space_periodic = [task.periodic[i] for i in self.space]
-        indices = product_indices(self.shape(), size, space_periodic) if self.space else np.zeros((1, 0), int)
-        if self.space and len(self.space) == 1:
-            indices = np.arange(size | 1)[:, None]
-        counts = indices.max(axis=0) + 1 if self.space else []
-        full = np.zeros((len(indices), task.dimension), dtype=np.int64)
-        for i in range(task.dimension):
-            if i == task.time_column:
-                axes.append("chebyshev")
-                nodes.append((np.zeros(1), np.ones(1)))
-                continue
-            column = self.space.index(i)
-            full[:, i] = indices[:, column]
-            count = int(counts[column])
-            points = int(np.ceil(1.5 * count)) + 4
-            if task.periodic[i]:
-                axes.append("fourier")
-                nodes.append((-1 + 2 * np.arange(points) / points, np.full(points, 2.0 / points)))
-            else:
-                axes.append("chebyshev")
-                nodes.append(np.polynomial.legendre.leggauss(points))
-        basis = Product(tuple(axes), torch.as_tensor(full))
-        return basis, tensor_grid(task, nodes), max((int(c) for c in counts), default=1) + 2
-
-    def shape(self) -> np.ndarray:
-        """How many functions an axis needs relative to the others, from how the last solution's weights decay."""
-        last = next((r.trial for r in reversed(self.rounds) if r.family == "products"), None)
-        if last is None or len(self.space) < 2:
-            return np.ones(len(self.space))
-        needs = np.ones(len(self.space))
-        indices = last.bases[0].indices.numpy()
-        for f, basis in enumerate(last.bases):
-            if basis.size != len(indices):
-                continue
-            energy = np.square(last.weights[f]).max(axis=(0, 1))  # [N], the largest over time
-            for i, column in enumerate(self.space):
-                marginal = np.bincount(indices[:, column], energy)
-                tail = np.sqrt(np.cumsum(marginal[::-1])[::-1] / max(marginal.sum(), 1e-300))
-                # The first index behind which less than 1e-4 is left; one and a half times the last where more is.
-                small = np.flatnonzero(tail < SHAPE_TAIL)
-                needs[i] = max(needs[i], small[0] if len(small) else 1.5 * len(marginal))
-        return needs
-
-    def _splines(self, size):
-        axis = self.space[0]
-        periodic = self.task.periodic[axis]
-        pieces = max(size - (0 if periodic else DEGREE), DEGREE + 2 if periodic else 4)
-        last = self.rounds[-1].trial if self.rounds else None
-        knots = even_share(None if last is None else self._monitor(last, axis), pieces)
-        spline = Spline(DEGREE, knots, periodic)
-        axes = ["chebyshev"] * self.task.dimension
-        axes[axis] = spline
-        full = np.zeros((spline.count, self.task.dimension), dtype=np.int64)
-        full[:, axis] = np.arange(spline.count)
-        nodes = [(np.zeros(1), np.ones(1))] * self.task.dimension
-        per_piece = (DEGREE + 1) // 2 if pieces > DEGREE else DEGREE + 1
-        nodes[axis] = composite_gauss(knots, per_piece)
-        return Product(tuple(axes), torch.as_tensor(full)), tensor_grid(self.task, nodes), 1
-
-    def _monitor(self, trial: EvolutionTrial, axis: int) -> np.ndarray:
-        """`[2001]` or `[201]`: how much the solution varies along an axis, the largest over time and the other axis."""
-        task = self.task
-        others = [i for i in self.space if i != axis]
-        along = np.linspace(-1, 1, 201 if others else 2001)
-        start, end = task.bounds[task.time_column]
-        places = [np.zeros(1)] * task.dimension
-        places[axis] = along
-        for i in others:
-            places[i] = np.linspace(-1, 1, 41)
-        grid = torch.as_tensor(np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, task.dimension))
-        points = grid * task.frame.half + task.frame.center
-        orders = [tuple(k if i == axis else 0 for i in range(task.dimension)) for k in range(3)]
-        half = float(task.frame.half[axis])
-        monitor = np.zeros(len(along))
-        for f in range(len(task.problem.fields)):
-            value, first, second = trial.snapshots(points, f, orders, np.linspace(start, end, 11 if others else 41))
-            size = np.ptp(value, axis=1, keepdims=True)
-            size = np.maximum(size, 1e-9 * max(size.max(), 1e-300))
-            local = np.abs(first) * half / size + np.sqrt(np.abs(second) * half**2 / size)
-            shape = [len(local), *(len(p) for p in places)]
-            local = np.moveaxis(local.reshape(shape), axis + 1, 0).reshape(len(along), -1)
-            monitor = np.maximum(monitor, local.max(axis=1))
-        return monitor
 
     # -- rounds --------------------------------------------------------------------------------------------------
 
@@ -199,11 +96,20 @@ class Evolution:
         def tell(t):
             task.report("integrate", unknowns=size * self.states, fraction=(t - start) / (end - start))
 
-        with one_thread(size * self.states < SMALL_STATE or family == "sheets"):
-            system = self.system(family, size)
-            trial, path = system.solve(tolerance, task.clock.over, tell, most)
+        best = self.best() if self.rounds else None
+        patience = np.inf
+        if best is not None and best.family != family:
+            patience = max(PATIENCE[0] * task.clock.limit, PATIENCE[1] * best.seconds)
+
+        def should_stop():
+            return task.clock.over() or task.clock.elapsed - begin > patience
+
+        with one_thread(size * self.states < SMALL_STATE or family in LARGEST):
+            system = self.spaces.system(family, size)
+            trial, path = system.solve(tolerance, should_stop, tell, most)
         if trial is None or path.reached < end - 1e-12 * (end - start):
             self.troubles.append(path.trouble)
+            self.failures[family] = self.failures.get(family, 0) + 1
             return None
         result = measure(task, self.checks, trial.function)
         finished = Round(
@@ -229,31 +135,6 @@ class Evolution:
         )
         return finished
 
-    def system(self, family: str, size: int) -> System:
-        """The equations on a basis of about `size` functions per field."""
-        task = self.task
-        if family == "sheets":
-            return SparseSystem(task, self.form, self.sheet(size))
-        basis, grid, per_axis = self.basis(family, size)
-        bases = tuple(basis.restrict(task.is_missing(f)) for f in task.problem.fields)
-        bases = tuple(basis if b.size == basis.size else b for b in bases)
-        return DenseSystem(task, self.form, bases, grid, end_points(task, per_axis))
-
-    def sheet(self, size: int) -> Sheet:
-        """Splines along both axes, their numbers shared out by how much the last solution varies along each."""
-        task = self.task
-        last = next((r.trial for r in reversed(self.rounds) if r.score < 0.5), None)
-        monitors = [None, None] if last is None else [self._monitor(last, axis) for axis in self.space]
-        variation = [1.0 if m is None else float(np.mean(m)) for m in monitors]
-        share = np.clip(np.sqrt(variation[0] / max(variation[1], 1e-300)), 0.2, 5.0)
-        axes: list[Spline | None] = [None] * task.dimension
-        for column, monitor, factor in zip(self.space, monitors, (share, 1 / share), strict=True):
-            periodic = task.periodic[column]
-            count = max(round(size**0.5 * factor), 2 * SHEET_DEGREE + 2)
-            pieces = count if periodic else count - SHEET_DEGREE
-            axes[column] = Spline(SHEET_DEGREE, even_share(monitor, pieces), periodic)
-        return Sheet(tuple(axes))
-
     def best(self) -> Round:
         return min(self.rounds, key=lambda r: r.score)
 
@@ -270,7 +151,20 @@ class Evolution:
         if other is None:
             return float("inf")  # the same twice says nothing
         share = (best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)) ** SHARE_POWER
-        return max(distance(self.task, self.fresh, best.function, other.function)) * share
+        return max(distance(self.task, self.fresh, self.seen(best), self.seen(other))) * share
+
+    def seen(self, one: Round):
+        """A round's function, its values at the fresh points kept."""
+
+        def function(points, wanted):
+            if points is not self.fresh:
+                return one.function(points, wanted)
+            missing = [w for w in wanted if w not in one.kept]
+            if missing:
+                one.kept.update(zip(missing, one.function(points, missing), strict=True))
+            return [one.kept[w] for w in wanted]
+
+        return function
 
     def run(self) -> Outcome:
         task = self.task
@@ -278,9 +172,10 @@ class Evolution:
             "waves": 33,
             "splines": 24,
             "sheets": 200,
+            "modes": 400,
             "products": {0: 1, 1: 33, 2: 80, 3: 120}.get(len(self.space), 200),
         }
-        families = self.families()
+        families = self.spaces.families()
         tolerance, stalled, stop = 1e-4, 0, ""
         while not stop:
             before = self.best().score if self.rounds else np.inf
@@ -292,6 +187,7 @@ class Evolution:
                 sizes[family] = int(sizes[family] * GROWTH.get(len(self.space), 2.0)) if self.space else 1
                 if done is None and task.clock.over():
                     break
+            families = self.remaining(families)
             if self.rounds:
                 if len(self.rounds) >= 4 and self.best().score < RESOLVED:
                     families = [self.best().family]
@@ -310,12 +206,11 @@ class Evolution:
             if not stop and all(self._next_is_too_long(f, sizes[f]) for f in families):
                 stop = "the next round would not fit the time; raise `time_limit` for a smaller error"
             if not stop and self.rounds:
-                last = self.rounds[-1]
-                seconds = self.dearer(last.family) * last.nominal
+                seconds = min(self.next_seconds(f) for f in families)
                 if not worth_it(estimate, seconds, task.tolerance):
                     stop = f"the next round would take about {seconds:.0f} s; ask for a `tolerance` to go on"
             for f in families:
-                largest = LARGEST_SHEET if f == "sheets" else LARGEST_STATE
+                largest = LARGEST.get(f, LARGEST_STATE)
                 done = max((r.size for r in self.rounds if r.family == f), default=0) * self.states
                 if done * 1.3 > largest:
                     families = [g for g in families if g != f]
@@ -327,6 +222,28 @@ class Evolution:
             tolerance = self.next_tolerance(tolerance)
         return self.outcome(stop)
 
+    def next_seconds(self, family: str) -> float:
+        """Nominal time of the next round of a family; 0 if it has had none yet."""
+        mine = [r.nominal for r in self.rounds if r.family == family]
+        return self.dearer(family) * mine[-1] if mine else 0.0
+
+    def remaining(self, families: list[str]) -> list[str]:
+        """Without those that failed twice, or were twice both slower and worse, where another did not and was not.
+
+        Sheets come in the place of modes that never reach the end.
+        """
+        done = {r.family for r in self.rounds}
+        last = [next((r for r in reversed(self.rounds) if r.family == f), None) for f in families]
+        for one, other in permutations([r for r in last if r is not None], 2):
+            if one.score > other.score and one.nominal > other.nominal:
+                self.failures[one.family] = self.failures.get(one.family, 0) + 1
+                if self.failures[one.family] >= 2:
+                    families = [f for f in families if f != one.family]
+        failed = {f for f in families if self.failures.get(f, 0) >= 2 and f not in done}
+        if "modes" in failed:
+            return ["sheets" if f == "modes" else f for f in families]
+        return [f for f in families if f not in failed] if done else families
+
     def next_tolerance(self, last: float) -> float:
         """Tighter every round, so that two solutions never share their error in time.
 
@@ -335,7 +252,7 @@ class Evolution:
         estimate = self.estimate()
         if len(self.space) < 2 or not np.isfinite(estimate):
             return max(TIGHTEST, last / 10)
-        return max(TIGHTEST, min(last / 10, 1e-3 * estimate))
+        return max(TIGHTEST, min(last / 2, 1e-3 * estimate))
 
     def outcome(self, stop: str) -> Outcome:
         """The best round as a result; nothing when no round reached the end."""
@@ -356,7 +273,7 @@ class Evolution:
 
     def dearer(self, family: str) -> float:
         """How many times longer a round of twice (along one axis, 1.5 times) the size takes."""
-        return 3.0 if len(self.space) < 2 else 2.8 if family == "sheets" else 8.0
+        return 3.0 if len(self.space) < 2 else DEARER.get(family, 8.0)
 
     def _too_long(self, family):
         mine = [r for r in self.rounds if r.family == family]
@@ -377,19 +294,3 @@ class Evolution:
         power = np.log2(self.dearer(family))
         fits = int(last.size * max(share, 1e-3) ** (1 / power))
         return size if fits >= size else fits if fits >= 1.25 * last.size else 0
-
-
-def even_share(monitor: np.ndarray | None, pieces: int) -> np.ndarray:
-    """`[pieces + 1]` knots on [-1, 1] that share out a monitor, and a quarter of the axis, evenly."""
-    if monitor is None or not monitor.any():
-        return np.linspace(-1, 1, pieces + 1)
-    density = 0.25 + 0.75 * monitor / monitor.mean()
-    share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return np.interp(np.linspace(0, 1, pieces + 1), share / share[-1], np.linspace(-1, 1, len(monitor)))
-
-
-def composite_gauss(knots: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre places and weights on every piece between knots."""
-    places, weights = np.polynomial.legendre.leggauss(points)
-    low, high = knots[:-1, None], knots[1:, None]
-    return ((low + high) / 2 + (high - low) / 2 * places).ravel(), ((high - low) / 2 * weights).ravel()

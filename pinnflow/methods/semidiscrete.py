@@ -21,7 +21,7 @@ from pinnflow.compiler.lowering import lower
 from pinnflow.compiler.residual import Residual
 from pinnflow.methods.base import Task
 from pinnflow.methods.form import Form, space_orders
-from pinnflow.methods.system import Grid, System
+from pinnflow.methods.system import Grid, System, initial_data
 from pinnflow.trial.features import Basis
 
 CONSTRAINT_CUT = 1e-11
@@ -266,7 +266,7 @@ class DenseSystem(System):
     def initial_state(self) -> np.ndarray:
         """The projection of the initial data, meeting the boundary data; algebraic fields start at zero."""
         state = np.zeros(self.size)
-        values = {(f, k): self.tests[f].T @ data for f, k, data in self.initial_data()}
+        values = {(f, k): self.tests[f].T @ data for f, k, data in initial_data(self.task, self.form, self.grid.points)}
         for k in range(max(max(self.form.orders), 1)):
             if self.null is None:
                 for s in self.states:

@@ -22,7 +22,7 @@ from pinnflow.methods.base import Task
 from pinnflow.methods.form import Form, space_orders
 from pinnflow.methods.radau import factor
 from pinnflow.methods.spline_products import Assembly, Sheet
-from pinnflow.methods.system import System, tensor_grid
+from pinnflow.methods.system import System, initial_data, tensor_grid
 
 
 class SparseSystem(System):
@@ -217,7 +217,7 @@ class SparseSystem(System):
         n = self.bases[0].size
         state = np.zeros(self.size)
         plain = self.gram[:n, :n]
-        for f, k, data in self.initial_data():
+        for f, k, data in initial_data(self.task, self.form, self.grid.points):
             right = self.assembly.projections(data[None])[0]
             span = self._last(f).span
             local = [i for i, row in enumerate(self.fixed) if span.start <= row < span.stop]

@@ -120,29 +120,12 @@ class System(ABC):
             g.free_symbols & {time}
         )
 
-    def initial_data(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(field, order in time, given values `[q]` at the quadrature points) of every initial condition."""
-        points = self.grid.points.clone()
-        points[:, self.time] = self.start
-        for part in self.form.initial:
-            atom = part.atoms[0]
-            slope = sympy.diff(part.expression, atom.symbol)
-            given = -part.expression.subs(atom.symbol, 0) / slope
-            data = lower([given], self.columns)(list(points.unbind(1)))[0].expand(len(points)).numpy()
-            yield self.task.field_index(atom), atom.orders[self.time], data
-
     # -- linear systems ------------------------------------------------------------------------------------------
 
     @cached_property
     def constant(self) -> bool:
         """F is affine in the state with a Jacobian that does not change."""
-        moving = {self.task.problem.time}
-        for part in self.form.equations:
-            symbols = {a.symbol for a in part.atoms}
-            for atom in part.atoms:
-                if sympy.diff(part.expression, atom.symbol).free_symbols & (symbols | moving):
-                    return False
-        return True
+        return has_constant_slopes(self.task, self.form)
 
     @cached_property
     def moving(self) -> bool:
@@ -208,6 +191,29 @@ class System(ABC):
             should_stop,
             on_step,
         )
+
+
+def has_constant_slopes(task: Task, form: Form) -> bool:
+    """The equations are affine in the fields with coefficients that do not depend on time."""
+    moving = {task.problem.time}
+    for part in form.equations:
+        symbols = {a.symbol for a in part.atoms}
+        for atom in part.atoms:
+            if sympy.diff(part.expression, atom.symbol).free_symbols & (symbols | moving):
+                return False
+    return True
+
+
+def initial_data(task: Task, form: Form, points: torch.Tensor) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(field, order in time, given values `[q]` at points `[q, D]`) of every initial condition."""
+    places = points.clone()
+    places[:, task.time_column] = task.bounds[task.time_column][0]
+    for part in form.initial:
+        atom = part.atoms[0]
+        slope = sympy.diff(part.expression, atom.symbol)
+        given = -part.expression.subs(atom.symbol, 0) / slope
+        data = lower([given], task.problem.columns)(list(places.unbind(1)))[0].expand(len(places)).numpy()
+        yield task.field_index(atom), atom.orders[task.time_column], data
 
 
 def end_points(task: Task, per_axis: int) -> Callable[[Part], torch.Tensor]:

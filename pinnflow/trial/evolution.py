@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pinnflow.trial.expansion import CHUNK, Frame
-from pinnflow.trial.features import Basis, Product, restore_basis
+from pinnflow.trial.features import Basis, Combination, Product, restore_basis
 from pinnflow.trial.registry import register_trial
 
 
@@ -66,20 +66,51 @@ class EvolutionTrial:
                         results[i][rows] = value
         return [torch.as_tensor(r) for r in results]
 
-    def snapshots(self, points: torch.Tensor, field: int, wanted, moments: np.ndarray) -> np.ndarray:
-        """`[len(wanted), len(moments), n]`: space derivatives of one field at the same places at several times."""
+    def lattice(self, places: list[np.ndarray], field: int, wanted, moments: np.ndarray) -> np.ndarray:
+        """`[len(wanted), len(moments), n]`: space derivatives of one field on a lattice at several times.
+
+        Args:
+            places: per column scaled places; the lattice is their product, the last column running fastest.
+            field: which one.
+            wanted: orders of differentiation.
+            moments: in problem units.
+        """
         step = np.clip(np.searchsorted(self.times, moments, side="right") - 1, 0, len(self.times) - 2)
         share = (moments - self.times[step]) / np.diff(self.times)[step]
         weights = np.einsum("mk,mkn->mn", lagrange_table(self.nodes, share, 0), self.weights[field][step])
-        scaled = self.frame.scale(points)
-        values = self.bases[field].combine(scaled, wanted, torch.as_tensor(weights.T.copy()))
-        return np.stack([v.numpy().T * self.frame.factor(o) for v, o in zip(values, wanted, strict=True)])
+        basis = self.bases[field]
+        plane, functions = self._plane(basis)
+        if plane is None:
+            grid = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, len(places))
+            found = basis.combine(torch.as_tensor(grid), wanted, torch.as_tensor(weights.T.copy()))
+            values = [v.numpy().T for v in found]
+        else:
+            weights = weights @ basis.matrix.numpy() if isinstance(basis, Combination) else weights
+            weights = weights.reshape(-1, *(functions.grid[i] for i in plane))
+            tables = []
+            for i in plane:
+                only = torch.zeros(len(places[i]), len(places), dtype=torch.float64)
+                only[:, i] = torch.as_tensor(places[i])
+                tables.append(functions.tables(only, wanted)[i])
+            values = [
+                (tables[0][o[plane[0]]].numpy() @ weights @ tables[1][o[plane[1]]].numpy().T).reshape(len(moments), -1)
+                for o in wanted
+            ]
+        return np.stack([v * self.frame.factor(o) for v, o in zip(values, wanted, strict=True)])
+
+    @staticmethod
+    def _plane(basis):
+        """(two columns, functions) if a basis is made of all products of functions along two columns, else None."""
+        functions = basis.basis if isinstance(basis, Combination) else basis
+        if isinstance(functions, Product) and sum(n > 1 for n in functions.grid or ()) == 2:
+            return tuple(i for i, n in enumerate(functions.grid) if n > 1), functions
+        return None, functions
 
     def _combine(self, basis, scaled, space, f, step, lagrange):
         """Each `[n]`: sum over features and time nodes. Rows are sorted in time, so a step is a run of rows."""
         starts = np.flatnonzero(np.diff(step, prepend=-1))
         ends = np.append(starts[1:], len(step))
-        if isinstance(basis, Product) and sum(n > 1 for n in basis.grid or ()) == 2:
+        if self._plane(basis)[0] is not None:
             return self._combine_plane(basis, scaled, space, f, step, lagrange, zip(starts, ends, strict=True))
         features = []
         one = torch.ones((), dtype=torch.float64)
@@ -96,16 +127,27 @@ class EvolutionTrial:
 
     def _combine_plane(self, basis, scaled, space, f, step, lagrange, runs):
         """The same for all products of functions along two columns, summed along one after the other."""
-        first, second = (i for i, n in enumerate(basis.grid) if n > 1)
-        rows, columns = basis.grid[first], basis.grid[second]
-        tables = basis.tables(scaled, space)
+        mixed = isinstance(basis, Combination)
+        (first, second), functions = self._plane(basis)
+        rows, columns = functions.grid[first], functions.grid[second]
         results = [np.empty(len(scaled)) for _ in space]
+        local = functions.local_rows(scaled, space, (first, second))
+        if local is not None:
+            if mixed:
+                local = [rows_of @ basis.matrix.numpy().T for rows_of in local]
+            for a, b in runs:
+                weights = self.weights[f][step[a]].T
+                for result, rows_of in zip(results, local, strict=True):
+                    result[a:b] = ((rows_of[a:b] @ weights) * lagrange[a:b]).sum(axis=1)
+            return [r * self.frame.factor(o) for r, o in zip(results, space, strict=True)]
+        tables = functions.tables(scaled, space)
         for a, b in runs:
-            weights = self.weights[f][step[a]].reshape(-1, rows, columns).transpose(1, 0, 2).reshape(rows, -1)
+            local = self.weights[f][step[a]] @ basis.matrix.numpy() if mixed else self.weights[f][step[a]]
+            weights = local.reshape(-1, rows, columns).transpose(1, 0, 2).reshape(rows, -1)
             for result, orders in zip(results, space, strict=True):
                 left, right = tables[first][orders[first]][a:b].numpy(), tables[second][orders[second]][a:b].numpy()
                 inner = (left @ weights).reshape(b - a, -1, columns)
-                result[a:b] = np.einsum("mkj,mk,mj->m", inner, lagrange[a:b], right, optimize=True)
+                result[a:b] = ((lagrange[a:b, None] @ inner)[:, 0] * right).sum(axis=1)
         return [r * self.frame.factor(o) for r, o in zip(results, space, strict=True)]
 
     def state(self) -> dict:

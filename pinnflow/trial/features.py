@@ -17,8 +17,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.interpolate import BSpline
+from scipy.sparse import csr_matrix
 from torch import Tensor
+
+from pinnflow.trial.axes import TABLES, Spline
 
 Orders = tuple[int, ...]
 
@@ -174,6 +176,23 @@ class Product:
             result = torch.einsum("nj,njk->nk", table[order], result.reshape(len(result), count, -1))
         return result if weights.ndim > 1 else result[:, 0]
 
+    def local_rows(self, points: Tensor, orders: Sequence[Orders], plane: tuple[int, int]) -> list | None:
+        """Per order the sparse matrix `[n, N]` of derivatives, where splines along two columns make the grid."""
+        first, second = (self.axes[i] for i in plane)
+        if not (isinstance(first, Spline) and isinstance(second, Spline)):
+            return None
+        tables = self.tables(points, orders)
+        left, right = first.neighbours(points[:, plane[0]]), second.neighbours(points[:, plane[1]])
+        columns = (left[:, :, None] * second.count + right[:, None, :]).ravel()
+        starts = np.arange(len(points) + 1) * (left.shape[1] * right.shape[1])
+        result = []
+        for o in orders:
+            one = np.take_along_axis(tables[plane[0]][o[plane[0]]].numpy(), left, axis=1)
+            other = np.take_along_axis(tables[plane[1]][o[plane[1]]].numpy(), right, axis=1)
+            values = (one[:, :, None] * other[:, None, :]).ravel()
+            result.append(csr_matrix((values, columns, starts), (len(points), self.size)))
+        return result
+
     @cached_property
     def _counts(self):
         return (self.indices.max(dim=0).values + 1).tolist()
@@ -232,68 +251,44 @@ class Product:
 
 
 @dataclass(frozen=True, eq=False)
-class Spline:
-    """B-splines of one degree on given knots: smooth piecewise polynomials that can be fine where a layer is.
+class Combination:
+    """phi_j = sum_i C_ji psi_i: a few combinations of many functions.
 
     Attributes:
-        degree: of the polynomial pieces; the pieces join with `degree - 1` derivatives.
-        knots: `[k]`, increasing from -1 to 1, ends included once.
-        periodic: the functions continue smoothly across the ends; needs more pieces than `degree`.
+        basis: the functions psi, M of them.
+        matrix: C, `[N, M]`.
     """
 
-    degree: int
-    knots: np.ndarray
-    periodic: bool = False
+    basis: Product
+    matrix: Tensor
+    kind = "combination"
 
     @property
-    def count(self) -> int:
-        return len(self.knots) - 1 if self.periodic else len(self.knots) + self.degree - 1
+    def size(self) -> int:
+        return self.matrix.shape[0]
 
-    def table(self, x: Tensor, count: int, highest: int) -> list[Tensor]:
-        """[all splines and their derivatives 1..highest at x]: each `[n, count]`."""
-        places = np.clip(x.numpy(), -1.0, 1.0)
-        if self.periodic:
-            pieces = len(self.knots) - 1
-            before, after = self.knots[-1 - self.degree : -1] - 2.0, self.knots[1 : self.degree + 1] + 2.0
-            padded = np.concatenate([before, self.knots, after])
-            select = np.eye(pieces)[np.arange(pieces + self.degree) % pieces]  # the last wrap onto the first
-        else:
-            padded = np.concatenate([[-1.0] * self.degree, self.knots, [1.0] * self.degree])
-            select = np.eye(self.count)
-        splines = BSpline(padded, select[:, :count], self.degree)
-        return [torch.as_tensor(splines(places, nu=m)) for m in range(highest + 1)]
+    def accumulate(self, out, points, items):
+        for coefficient, orders in items:
+            (values,) = self.basis.combine(points, [orders], self.matrix.T)
+            out += (coefficient[:, None] if coefficient.ndim else coefficient) * values
 
+    def combine(self, points, wanted, weights):
+        return self.basis.combine(points, wanted, self.matrix.T @ weights)
 
-def chebyshev_table(x: Tensor, count: int, highest: int) -> list[Tensor]:
-    """[T_0 ... T_{count-1} and their derivatives 1..highest at x]: each `[n, count]`, by the three-term recurrence.
+    def restrict(self, kept):
+        if not all(kept):
+            raise ValueError("a combination keeps all columns of its functions")
+        return self
 
-    Differentiating T_{k+1} = 2 x T_k - T_{k-1} m times gives T_{k+1}^(m) = 2 x T_k^(m) + 2 m T_k^(m-1) - T_{k-1}^(m).
-    """
-    tables = [torch.zeros(count, len(x), dtype=x.dtype) for _ in range(highest + 1)]
-    for m, table in enumerate(tables):
-        table[0] = 1.0 if m == 0 else 0.0
-        if count > 1:
-            table[1] = x if m == 0 else (1.0 if m == 1 else 0.0)
-        for k in range(1, count - 1):
-            table[k + 1] = 2 * x * table[k] - table[k - 1]
-            if m:
-                table[k + 1] += 2 * m * tables[m - 1][k]
-    return [table.T for table in tables]
+    def state(self):
+        return {"kind": self.kind, "basis": self.basis.state(), "matrix": self.matrix.numpy()}
+
+    @classmethod
+    def from_state(cls, state):
+        return cls(Product.from_state(state["basis"]), torch.as_tensor(state["matrix"]))
 
 
-def fourier_table(x: Tensor, count: int, highest: int) -> list[Tensor]:
-    """[1, cos pi x, sin pi x, cos 2 pi x, ... and derivatives 1..highest]: each `[n, count]`."""
-    index = torch.arange(count)
-    frequency = torch.pi * ((index + 1) // 2).to(x.dtype)
-    # cos(a) is sin(a + pi/2): one formula for both, differentiated by shifting the phase by pi/2.
-    phase = torch.where(index % 2 == 0, 0.0, torch.pi / 2).to(x.dtype)
-    phase[0] = torch.pi / 2
-    angle = x[:, None] * frequency
-    return [torch.sin(angle + phase + m * torch.pi / 2) * frequency**m for m in range(highest + 1)]
-
-
-TABLES = {"chebyshev": chebyshev_table, "fourier": fourier_table}
-BASES: dict[str, type] = {"ridge": Ridge, "product": Product}
+BASES: dict[str, type] = {"ridge": Ridge, "product": Product, "combination": Combination}
 
 
 def restore_basis(state: dict) -> Basis:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pinnflow.trial.axes import chebyshev_table
 from pinnflow.trial.characteristic import Relation
-from pinnflow.trial.features import BASES, chebyshev_table
+from pinnflow.trial.features import BASES
 
 MOST_BREAKS = 80
 SAME = 1e-9  # breaks closer than this, on the scaled box, are one
