@@ -159,19 +159,21 @@ def estimated(atom: Gathered, columns: Sequence[Expr], fields: Sequence[AppliedU
     Derivatives by the components of one vector coordinate make one sum, those by scalar coordinates another: a time
     beside a Laplacian stays exact.
     """
-    coefficients = dict(zip(atom.atoms, atom.coefficients, strict=True))
+    coefficients = {one.symbol: c for one, c in zip(atom.atoms, atom.coefficients, strict=True)}
     sums: dict[tuple, list[tuple[Atom, int]]] = {}
     for one, i in _pure(atom.atoms, 2):
-        sums.setdefault((getattr(columns[i], "axis", None), coefficients[one] > 0), []).append((one, i))
+        sums.setdefault((getattr(columns[i], "axis", None), coefficients[one.symbol] > 0), []).append((one, i))
     sums = {kind: members for kind, members in sums.items() if len(members) > lines}
     if not sums:
         return None
     gone = {one.symbol for members in sums.values() for one, _ in members}
-    exact = tuple(sorted((a.orders, _number(c)) for a, c in coefficients.items() if a.symbol not in gone))
+    exact = tuple(
+        sorted((one.orders, _number(coefficients[one.symbol])) for one in atom.atoms if one.symbol not in gone)
+    )
     groups = tuple(
         Group(
             tuple(i for _, i in members),
-            tuple(abs(float(coefficients[one])) ** 0.5 for one, _ in members),
+            tuple(abs(float(coefficients[one.symbol])) ** 0.5 for one, _ in members),
             1 if positive else -1,
         )
         for (_, positive), members in sums.items()
@@ -190,9 +192,9 @@ def gather(part: Part) -> Part:
     for one in found:
         values |= {atom.symbol: sympy.S.Zero for atom in one.atoms[1:]}
         values[one.atoms[0].symbol] = one.symbol
-    gone = {atom for one in found for atom in one.atoms}
+    gone = {atom.symbol for one in found for atom in one.atoms}
     expression = part.expression.xreplace(values)
-    atoms = (*(atom for atom in part.atoms if atom not in gone), *found)
+    atoms = (*(atom for atom in part.atoms if atom.symbol not in gone), *found)
     return replace(part, expression=expression, terms=(expression,), atoms=atoms)
 
 

@@ -111,7 +111,7 @@ def make_part(
     # A column is free when a coefficient or some atom still varies along it; the others are pinned where the atoms are.
     varying = {c for c in columns if c in used}
     places: dict[Expr, Expr] = {}
-    for atom in atoms:
+    for atom in {(atom.field, atom.pins): atom for atom in atoms}.values():
         own = dict(atom.pins)
         for axis in atom.field.args:
             for column in components_of(axis):

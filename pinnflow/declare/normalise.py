@@ -14,7 +14,8 @@ import sympy
 from sympy import Derivative, Expr, Subs, Symbol
 from sympy.core.function import AppliedUndef
 
-from pinnflow.declare.symbols import Component, PinnedVector, VectorCoordinate, components_of
+from pinnflow.declare.operators import Laplacian
+from pinnflow.declare.symbols import Component, PinnedVector, VectorCoordinate
 
 # A pin this close to an end of the domain, relative to its length, means the end: 3.14159 means pi.
 SNAP = 1e-5
@@ -125,6 +126,9 @@ class Normaliser:
             for variable, point in zip(node.variables, node.point, strict=True):
                 inner[variable] = self._walk(point, env)
             return self._walk(node.expr, inner)
+        if isinstance(node, Laplacian) and self._is_field(node.args[0], node.columns):
+            # In one step: sympy's derivatives look at all d components of a vector for each of them.
+            return sympy.Add(*(self._atom(node.args[0], ((column, 2),), env) for column in node.columns))
         if getattr(node, "is_field_operator", False):
             return self._walk(node.doit(), env)
         if isinstance(node, sympy.Integral):
@@ -186,11 +190,16 @@ class Normaliser:
             )
         return self._walk(done, env)
 
-    def _is_argument(self, variable, call):
-        return variable in call.args or (
-            (isinstance(variable, Component) and any(variable in components_of(a) for a in call.args))
-            or any(isinstance(a, PinnedVector) and variable in a.components for a in call.args)
+    def _is_field(self, node, variables):
+        """Whether a node is a declared field that depends on all of the variables."""
+        return (
+            isinstance(node, AppliedUndef)
+            and node.func in self.fields
+            and all(self._is_argument(variable, node) for variable in variables)
         )
+
+    def _is_argument(self, variable, call):
+        return variable in call.args or any(_is_component(variable, argument) for argument in call.args)
 
     def _why_no_argument(self, call, counts):
         declared = self.fields.get(call.func)
@@ -240,7 +249,7 @@ class Normaliser:
                 "argument",
             )
         for variable, n in counts:
-            if variable in argument.components:
+            if _is_component(variable, argument):
                 orders[self._place[variable]] += int(n)
         touched = argument.replaced if isinstance(argument, PinnedVector) else {}
         for component in axis.components if (touched or env) else ():
@@ -286,6 +295,13 @@ class Normaliser:
     def _is_outside(self, column, number):
         low, high = self.domain[column]
         return bool(number < low) or bool(number > high)
+
+
+def _is_component(variable, argument) -> bool:
+    """Whether a vector argument, pinned or not, still contains `variable`."""
+    if isinstance(argument, PinnedVector):
+        return variable in argument.components
+    return isinstance(variable, Component) and variable.axis == argument
 
 
 def snap(value: object, ends: tuple[Expr, Expr] | None = None) -> tuple[Expr, bool, bool]:

@@ -182,6 +182,16 @@ class Component(Symbol):
     def _hashable_content(self):
         return (*super()._hashable_content(), self.axis.name, self.axis.dimension, self.index)
 
+    def __eq__(self, other):
+        # As sympy's, without building what is hashed: components are looked for among d of their kind.
+        if self is other:
+            return True
+        if type(other) is not Component:
+            return super().__eq__(other)
+        return self.index == other.index and self.axis == other.axis
+
+    __hash__ = Symbol.__hash__
+
     def _latex(self, printer):
         return f"{printer._print(Symbol(self.axis.name))}_{{{self.index}}}"
 

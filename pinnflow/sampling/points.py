@@ -34,12 +34,13 @@ def draw_part(part: Part, bounds: Bounds, columns: Sequence[Expr], n: int, rng: 
         n = 1
     points = np.empty((n, len(columns)))
     cube = unit_cube(n, len(free), rng)
+    place = {column: i for i, column in enumerate(free)}
     for i, column in enumerate(columns):
         if column in part.pins:
             pin = part.pins[column]
             points[:, i] = low_end(bounds[column]) if pin is None else float(pin)
         else:
-            points[:, i] = _stretch(cube[:, free.index(column)], *bounds[column])
+            points[:, i] = _stretch(cube[:, place[column]], *bounds[column])
     return points
 
 

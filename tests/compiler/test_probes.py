@@ -91,7 +91,7 @@ def test_the_loss_is_unbiased_where_the_square_of_an_estimate_is_not():
     with torch.no_grad():
         for weight in module.parameters():
             weight.mul_(2)
-    exact = float(pinnflow.compile(PROBLEMS["wave"], points=6).loss(module))
+    exact = float(pinnflow.compile(PROBLEMS["wave"], points=6).loss(module).detach())
     compiled = pinnflow.compile(PROBLEMS["wave"], points=6, probes=lines)
     with torch.no_grad():
         losses = torch.stack([compiled.loss(module) for _ in range(1500)])
@@ -169,3 +169,17 @@ def test_lines_are_drawn_anew_for_a_recorded_loss():
     for _ in range(3):
         assert torch.allclose(eager.loss(module), fused.loss(module), rtol=1e-10)
     assert "compiled: the loss" in fused.backend
+
+
+@pytest.mark.slow
+def test_ten_thousand_dimensions():
+    d = 10000
+    w = coordinates("w", d)
+    v = field("v", t, w)
+    compiled = pinnflow.compile(
+        Problem([Eq(v.diff(t), laplacian(v, w))], {t: (0, 1), w: (-1, 1)}), points=4, probes=2, dtype=torch.float32
+    )
+    module = Module(d + 1, dtype=torch.float32)
+    loss = compiled.loss(module)
+    loss.backward()
+    assert bool(torch.isfinite(loss)) and compiled.terms(module)["equation 1"].shape == (4, 2)
