@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         UnknownName,
         UnsupportedDeclaration,
     )
+    from pinnflow.solution.declaration import decode_problem, encode_problem
     from pinnflow.solution.solution import Solution
     from pinnflow.solution.storage import load
     from pinnflow.trial.exact import exact_family
@@ -77,6 +78,7 @@ _HOMES = {
         "UnsupportedDeclaration",
     ],
     "pinnflow.solution.solution": ["Solution"],
+    "pinnflow.solution.declaration": ["decode_problem", "encode_problem"],
     "pinnflow.solution.storage": ["load"],
     "pinnflow.trial.exact": ["exact_family"],
 }
@@ -106,8 +108,10 @@ __all__ = [
     "compile",
     "coordinates",
     "curl",
+    "decode_problem",
     "div",
     "dot",
+    "encode_problem",
     "exact_family",
     "field",
     "grad",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from sympy import Eq, Expr, exp
@@ -15,20 +15,23 @@ from pinnflow.latent.potentials import ForRows
 
 
 class Equation:
-    """A problem over (t, z), its residual for K stacked functions, and the velocity it means.
+    """A problem over (t, z) and its residual for K stacked functions.
 
     Args:
         problem: over one time and one vector coordinate (or d scalar ones); unknown fields depend on all of them.
         latent_dim: d.
-        velocity: a vector expression in the fields, or None for the gradient of the first field.
-        exact_chunk: the largest d for which Laplacians are exact; above it two random probes estimate them.
+
+    Attributes:
+        time: the place of the time among the columns of points.
+        horizon: the end of the time axis.
+        order: of the highest derivative in the equations.
 
     Raises:
         DeclarationError: the problem is not over a time and d codes.
     """
 
-    def __init__(self, problem: Problem, latent_dim: int, velocity: Expr | None = None):
-        self.problem, self.latent_dim, self.velocity = problem, latent_dim, velocity
+    def __init__(self, problem: Problem, latent_dim: int):
+        self.problem, self.latent_dim = problem, latent_dim
         if problem.time is None:
             raise DeclarationError(
                 "the equation of a potential needs a time: write `t = coordinates('t')`, put `t: (0, 6)` into the "
@@ -37,18 +40,24 @@ class Equation:
         others = [c for c in problem.columns if c != problem.time]
         if len(others) != latent_dim:
             raise DeclarationError(
-                f"the equation has {len(others)} coordinates beside the time `{problem.time}`, the generator "
-                f"{latent_dim} codes; write `z = coordinates('z', {latent_dim})` and `u = field('u', {problem.time}, z)`"
+                f"the equation has {len(others)} coordinates beside the time `{problem.time}`, the latent space "
+                f"{latent_dim} dimensions; write `z = coordinates('z', {latent_dim})` and "
+                f"`u = field('u', {problem.time}, z)`"
+            )
+        if problem.unknowns or problem.observations:
+            raise DeclarationError(
+                "the equation of a potential has unknown coefficients or observations; only equations and conditions "
+                "in fields can be asked of a potential, with numbers for all coefficients"
             )
         for one in problem.fields:
             if len(one.args) != len(problem.coordinates):
-                raise DeclarationError(f"the field `{one}` must depend on all of {problem.coordinates}")
+                raise DeclarationError(f"the field `{one}` must depend on all coordinates {problem.coordinates}")
         self.time = problem.columns.index(problem.time)
-        self.horizon = float(problem.bounds[problem.time][1])
-        self.order = max(
-            (atom.order for b in problem.blocks if b.kind == "equation" for p in b.parts for atom in p.atoms)
-        )
-        self._compiled: dict[tuple, object] = {}
+        self.start, self.horizon = map(float, problem.bounds[problem.time])
+        equations = [block for block in problem.blocks if block.kind == "equation"]
+        self._equations = [block.name for block in equations]
+        self.order = max(atom.order for block in equations for part in block.parts for atom in part.atoms)
+        self._compiled: dict[tuple, Any] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,11 +71,36 @@ class Equation:
 
     def residuals(self, module: nn.Module, points: Tensor, k: Tensor) -> dict[str, Tensor]:
         """`{block: [n]}` of the row's own function at each point; conditions at the point moved to their pins."""
-        return self._of(points).residuals(ForRows(module, k), {name: points for name in self.names})
+        return self._of(points).residuals(ForRows(module, k), dict.fromkeys(self.names, points))
 
-    def terms(self, module: nn.Module, points: Tensor, k: Tensor) -> dict[str, Tensor]:
-        """The summands of `residuals`, `{block: [n, terms]}`."""
-        return self._of(points).terms(ForRows(module, k), {name: points for name in self.names})
+    def relative(self, module: nn.Module, points: Tensor, k: Tensor) -> Tensor:
+        """|r| / sqrt(sum of squared terms) of the worst equation, `[n]`; 0 where all terms are zero."""
+        worst = torch.zeros(len(points), dtype=points.dtype, device=points.device)
+        for terms in self._terms(module, points, k).values():
+            size = torch.linalg.vector_norm(terms, dim=1)
+            share = terms.sum(dim=1).abs() / torch.where(size > 0, size, 1.0)
+            worst = torch.maximum(worst, torch.where(size > 0, share, 0.0))
+        return worst
+
+    def disobedience(self, module: nn.Module, points: Tensor, k: Tensor, *, identically: bool = False) -> Tensor:
+        """A number without units that is 0 where equations and conditions hold; differentiable by weights and points.
+
+        For every equation the mean square of the residual over that of its terms; for every condition its mean square
+        over that of the fields. Equations that hold identically are left out.
+        """
+        total = points.new_zeros(())
+        if not identically:
+            for terms in self._terms(module, points, k).values():
+                total = total + terms.sum(dim=1).square().mean() / terms.square().sum(dim=1).mean().clamp(min=1e-30)
+        conditions = [name for name in self.names if name not in self._equations]
+        if conditions:
+            values = self._of(points).residuals(ForRows(module, k), dict.fromkeys(conditions, points))
+            size = module(points, k).square().mean().clamp(min=1e-30)
+            total = total + sum(r.square().mean() for r in values.values()) / size
+        return total
+
+    def _terms(self, module, points, k):
+        return self._of(points).terms(ForRows(module, k), dict.fromkeys(self._equations, points))
 
     def _of(self, points):
         key = points.dtype, points.device
@@ -103,9 +137,14 @@ class StatedVelocity:
             declared = Problem([Eq(dot(velocity, probe), 0)], {**problem.domain, probe: (-1, 1)}, time=problem.time)
         except DeclarationError as problem_in_it:
             raise DeclarationError(f"the velocity `{velocity}` cannot be read:\n{problem_in_it}") from None
-        self.fields = len(declared.fields)
+        self.outputs = None
+        if not logarithmic and declared.fields != problem.fields:
+            strange = [one for one in declared.fields if one not in problem.fields]
+            if strange:
+                raise DeclarationError(f"the velocity speaks of `{strange[0]}`; the equation has {problem.fields}")
+            self.outputs = [problem.fields.index(one) for one in declared.fields]
         self.declared = declared
-        self._compiled: dict[tuple, object] = {}
+        self._compiled: dict[tuple, Any] = {}
 
     def __call__(self, module: nn.Module, points: Tensor, k: Tensor) -> Tensor:
         """The velocity `[n, d]` at rows of points `[n, d + 1]`, differentiable."""
@@ -119,5 +158,7 @@ class StatedVelocity:
             probe = points.new_zeros(len(points), self.latent_dim, requires_grad=True)
             rows = torch.cat([points, probe], dim=1)
             name = self.declared.blocks[0].name
-            scalar = self._compiled[key].residuals(ForRows(module, k, points.shape[1]), {name: rows})[name]
+            scalar = self._compiled[key].residuals(ForRows(module, k, points.shape[1], self.outputs), {name: rows})[
+                name
+            ]
             return torch.autograd.grad(scalar.sum(), probe, create_graph=create)[0]

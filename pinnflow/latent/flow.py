@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from sympy import Expr
@@ -13,18 +15,72 @@ from pinnflow import NoExactFamily, Problem
 from pinnflow.errors import DeclarationError, UnknownName
 from pinnflow.latent.equation import Equation, StatedVelocity
 from pinnflow.latent.objectives import Classifier, Obedience, Objective, Spread
-from pinnflow.latent.potentials import ACTIVATIONS, Density, ForRows, StackedNetwork
+from pinnflow.latent.potentials import ACTIVATIONS, Density, LogDensity, StackedNetwork
 from pinnflow.latent.presets import make_preset
-from pinnflow.latent.traversal import positive
 from pinnflow.latent.training import TrainedFlow
+from pinnflow.latent.traversal import positive
 
 FORMS = ("auto", "exact", "soft", "none")
+_CALLED = {"exact": "", "soft": ", soft", "none": ", no equation"}
 
 
 class PotentialFlow(TrainedFlow):
+    """K potentials u_k(z, t) in the latent space of a generator, learned so that each changes images in its own way.
+
+    ```python
+    flow = PotentialFlow(generator, latent_dim=8, potentials=5, pde="wave")
+    flow.fit(iterations=500)
+    path = flow.traverse(z, potential=2, steps=6, step_length=0.35)      # [7, n, 8]
+    ```
+
+    Every potential obeys the equation: identically, where `pinnflow.exact_family` knows a family of solutions, else in
+    the least-squares sense, as a term of the training. A sample moves along the gradient of its potential, or by the
+    velocity that a density equation means. A network that sees how the image changed has to tell which potential moved
+    it; that keeps the potentials distinct.
+
+    Args:
+        generator: any callable that maps codes `[n, d]` to images `[n, c, h, w]`; called in its own dtype.
+        latent_dim: d; by default the generator's attribute `latent_dim`.
+        potentials: K.
+        pde: `wave`, `hamilton-jacobi`, `hamilton-jacobi-source`, `heat`, `fokker-planck`, `porous-medium`, or a
+            `Problem` over a time and a vector coordinate of d components. Only its equations and conditions count; the
+            end of its time axis is the horizon up to which a soft equation is trained.
+        form: `exact` raises where no family is known, `soft` trains a network for the equation, `none` trains a network
+            without it; `auto` is exact where that is possible, else soft.
+        velocity: what moves a sample, a vector expression in sympy such as `-grad(log(rho), z)`; by default the
+            gradient of the first field, or what a density preset means.
+        objectives: what to train for; by default `Classifier()` and `Spread()`, with `Obedience()` for soft equations
+            and conditions. See `pinnflow.latent.objectives`.
+        seed: of the first weights and of the training.
+        device: of codes and potentials; by default a GPU if there is one.
+        dtype: of codes and potentials.
+        features: terms of each function of an exact family.
+        hidden: width of the networks of soft potentials.
+        activation: of these networks: `tanh`, `sin`, `softplus`, or `relu` for equations of first order.
+        steps, step_length: of the walks in training.
+        rate: learning rate of the potentials.
+        density: whether the first field is a density, so that a soft one is made positive; by default what the preset
+            says, and no for a problem of your own.
+        name: what tables call the flow.
+
+    Attributes:
+        form: `exact`, `soft` or `none`.
+        reason: why, a sentence.
+        field: the module that holds the potentials, called as `field(points, k)`.
+        equation: the declared equation.
+        settings: the numbers given above that a file has to hold.
+
+    Raises:
+        UnknownName: no such preset, form or activation.
+        DeclarationError: the problem is not over a time and d codes, or has derivatives that the activation lacks.
+        NoExactFamily: `form="exact"` and no family is known.
+
+    Source: Song, Keller, Sebe & Welling, Latent Traversals in Generative Models as Potential Flows (ICML 2023).
+    """
+
     def __init__(
         self,
-        generator,
+        generator: Callable[[Tensor], Tensor] | None,
         latent_dim: int | None = None,
         potentials: int = 5,
         pde: str | Problem = "wave",
@@ -32,7 +88,7 @@ class PotentialFlow(TrainedFlow):
         velocity: Expr | None = None,
         objectives: Sequence[Objective] | None = None,
         seed: int = 0,
-        device=None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float64,
         *,
         features: int = 64,
@@ -40,42 +96,37 @@ class PotentialFlow(TrainedFlow):
         activation: str = "tanh",
         steps: int = 6,
         step_length: float | None = 0.35,
+        rate: float = 3e-2,
+        density: bool | None = None,
         name: str | None = None,
-        rate=3e-2,
     ):
         if form not in FORMS:
             raise UnknownName("form", form, FORMS)
         if activation not in ACTIVATIONS:
             raise UnknownName("activation", activation, tuple(ACTIVATIONS))
-        latent_dim = latent_dim if latent_dim is not None else generator.latent_dim
-        positive("latent_dim", latent_dim)
+        latent_dim = positive(
+            "latent_dim", getattr(generator, "latent_dim", None) if latent_dim is None else latent_dim
+        )
         positive("potentials", potentials)
-        density = False
-        if isinstance(pde, str):
-            preset = make_preset(pde, latent_dim, steps)
-            problem, density = preset.problem, preset.density
-            velocity = preset.velocity if velocity is None else velocity
-        else:
-            problem = pde
-        self.equation = Equation(problem, latent_dim, velocity)
-        draw = torch.Generator().manual_seed(seed)
-        self.form = form
-        field = None
-        if form in ("auto", "exact"):
-            try:
-                field = pinnflow.exact_family(problem, members=potentials, features=features, seed=seed)
-                self.form = "exact"
-            except NoExactFamily:
-                if form == "exact":
-                    raise
-                self.form = "soft"
-        if field is None:
-            field = StackedNetwork(potentials, latent_dim + 1, len(problem.fields), hidden, draw, activation)
-            if density:
-                field = Density(field)
+        positive("features", features)
+        problem, stated, is_density = _declared(pde, latent_dim, steps)
+        density = is_density if density is None else density
+        self.velocity_expression = stated if velocity is None else velocity
+        self.equation = Equation(problem, latent_dim)
+        self.settings: dict[str, Any] = {
+            "features": features,
+            "hidden": hidden,
+            "activation": activation,
+            "seed": seed,
+            "steps": steps,
+            "step_length": step_length,
+            "rate": rate,
+            "density": density,
+        }
+        field, self.form, self.reason = self._make_field(form, potentials, density)
         if objectives is None:
             objectives = [Classifier(), Spread()]
-            if self.form == "soft":
+            if self.form == "soft" or (self.form == "exact" and problem.conditions and not self._met(field)):
                 objectives.append(Obedience())
         super().__init__(
             generator,
@@ -85,38 +136,135 @@ class PotentialFlow(TrainedFlow):
             seed=seed,
             steps=steps,
             step_length=step_length,
-            name=name or f"{problem.name}",
+            rate=rate if self.form == "exact" else rate / 3,
+            name=name
+            or (problem.name or "potential") + {"exact": "", "soft": ", soft", "none": ", no equation"}[self.form],
             device=device,
             dtype=dtype,
-            rate=rate,
         )
         self.field = field
         self.logarithmic = hasattr(field, "log_density")
-        self._velocity = None if velocity is None else StatedVelocity(self.equation, velocity, self.logarithmic)
+        if self.logarithmic:
+            self.potential_symbol = r"\log\rho"
+        self._stated = None
+        if self.velocity_expression is not None:
+            self._stated = StatedVelocity(self.equation, self.velocity_expression, self.logarithmic)
         self.place_weights()
 
+    def _make_field(self, form: str, potentials: int, density: bool) -> tuple[nn.Module, str, str]:
+        """The module, the form it has, and why."""
+        problem, settings = self.equation.problem, self.settings
+        reason = "as asked for"
+        if form in ("auto", "exact"):
+            try:
+                family = pinnflow.exact_family(
+                    problem, members=potentials, features=settings["features"], seed=settings["seed"]
+                )
+            except NoExactFamily as why:
+                if form == "exact":
+                    raise
+                reason = f"no family of exact solutions is known ({str(why).splitlines()[0]})"
+            else:
+                return family, "exact", f"`{type(family).__name__}` satisfies the equation identically"
+            form = "soft"
+        if form == "soft" and settings["activation"] == "relu" and self.equation.order > 1:
+            raise DeclarationError(
+                f"`activation='relu'` with an equation of order {self.equation.order}: all second derivatives of such "
+                "a network are zero, so that the equation would hold for the wrong reason; write `activation='tanh'`"
+            )
+        draw = torch.Generator().manual_seed(settings["seed"])
+        network = StackedNetwork(
+            potentials,
+            self.equation.latent_dim + 1,
+            len(problem.fields),
+            settings["hidden"],
+            draw,
+            settings["activation"],
+        )
+        return Density(network) if density else network, form, reason
+
+    def _met(self, family: nn.Module) -> bool:
+        """Whether an exact family meets the conditions too, whatever its weights: tried at random points."""
+        draw = torch.Generator().manual_seed(1)
+        z = torch.randn(8, self.equation.latent_dim, generator=draw, dtype=torch.float64)
+        k = torch.zeros(8, dtype=torch.long)
+        with torch.no_grad():
+            points = self.equation.points(z, 1.0)
+            values = self.equation.residuals(family, points, k)
+            size = family(points, k).square().mean().sqrt()
+            return all(bool(r.abs().max() <= 1e-9 * size) for r in values.values())
+
     def potential(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
-        z = self.codes(z) if not isinstance(z, Tensor) else z
-        points = self.equation.points(z, t)
-        k = self.index(k, len(z))
+        """u_k(z, t), `[n]`; of a density its logarithm, which is what can be seen.
+
+        Args:
+            z: codes, `[n, d]`.
+            t: times, a number or `[n]`.
+            k: which potential, a number or `[n]`.
+        """
+        z = z if isinstance(z, Tensor) and z.requires_grad else self.codes(z)
+        points, k = self.equation.points(z, t), self.index(k, len(z))
         return (self.field.log_density(points, k) if self.logarithmic else self.field(points, k))[:, 0]
 
     def velocity(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
+        """What moves a sample at (z, t), `[n, d]`: the gradient of u_k, or the stated velocity."""
         k = self.index(k, len(z))
-        if self._velocity is not None:
-            module = _Logarithm(self.field) if self.logarithmic else self.field
-            return self._velocity(module, self.equation.points(z, t), k)
+        if self._stated is not None:
+            module = LogDensity(self.field) if self.logarithmic else self.field
+            return self._stated(module, self.equation.points(z, t), k)
         create = torch.is_grad_enabled()
         with torch.enable_grad():
             at = z if z.requires_grad else z.detach().requires_grad_()
             u = self.field(self.equation.points(at, t), k)[:, 0]
             return torch.autograd.grad(u.sum(), at, create_graph=create)[0]
 
+    def residual(self, z: Tensor, t: float | Tensor, k: int | Tensor | None = None) -> Tensor:
+        """How far the equation is from holding: |r| / sqrt(sum of squares of its terms), `[n]`; the worst equation.
 
-class _Logarithm(nn.Module):
-    def __init__(self, field):
-        super().__init__()
-        self.field = field
+        From derivatives of the potential itself, also where it holds by construction. 1 where one term stands alone.
 
-    def forward(self, points, k):
-        return self.field.log_density(points, k)
+        Args:
+            z: codes, `[n, d]`.
+            t: times, a number or `[n]`.
+            k: which potential, a number or `[n]`; None for the worst over all.
+        """
+        z = self.codes(z)
+        t = torch.as_tensor(t, dtype=z.dtype, device=z.device).expand(len(z))
+        if k is None:
+            K = self.potentials
+            rows = self.residual(z.repeat_interleave(K, 0), t.repeat_interleave(K), torch.arange(K).repeat(len(z)))
+            return rows.unflatten(0, (len(z), K)).amax(dim=1)
+        with torch.no_grad():
+            return self.equation.relative(self.field, self.equation.points(z, t), self.index(k, len(z)))
+
+    def disobedience(self, z: Tensor, t: Tensor, k: Tensor) -> Tensor:
+        """What `Obedience` makes small, a number that scaling the potential does not change; differentiable."""
+        return self.equation.disobedience(self.field, self.equation.points(z, t), k, identically=self.form == "exact")
+
+    def save(self, path: str | Path) -> None:
+        """Writes the flow without its generator to an HDF5 file: equation, settings, weights, history."""
+        from pinnflow.latent.storage import save_flow
+
+        save_flow(self, path)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, generator: Callable[[Tensor], Tensor] | None = None, *, device=None
+    ) -> PotentialFlow:
+        """The flow that `save` wrote, on a generator. No code is read from the file.
+
+        Raises:
+            DamagedFile: the file is not whole, or holds something else.
+        """
+        from pinnflow.latent.storage import load_flow
+
+        return load_flow(cls, path, generator, device)
+
+
+def _declared(pde: Any, latent_dim: int, horizon: float) -> tuple[Problem, Expr | None, bool]:
+    if isinstance(pde, str):
+        preset = make_preset(pde, latent_dim, horizon)
+        return preset.problem, preset.velocity, preset.density
+    if not isinstance(pde, Problem):
+        raise DeclarationError(f"`pde` is {pde!r}; it must be the name of a preset or a `Problem` over (t, z)")
+    return pde, None, False

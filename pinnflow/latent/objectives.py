@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnflow.latent.rendering import images, own_device, own_dtype
+from pinnflow.latent.traversal import unit
 
 if TYPE_CHECKING:
     from pinnflow.latent.training import TrainedFlow
@@ -165,7 +166,7 @@ class DifferenceNetwork(nn.Module):
             for layer in (first, second, head):
                 draw = torch.randn(layer.weight.shape, generator=generator)
                 layer.weight.copy_(draw * (2.0 / layer.weight[0].numel()) ** 0.5)
-                layer.bias.zero_()
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         return self.layers(self.pool(4 * (after - before)))
@@ -174,20 +175,18 @@ class DifferenceNetwork(nn.Module):
 class Movement(Objective):
     """Minus the logarithm of the mean square of J v, the change of the image along the velocity: visible movement.
 
-    With `unit=True` (default) v counts by its direction only, so that nothing is won by growing; the logarithm makes
-    the objective independent of the contrast of the images. J v by forward mode.
+    With `by_direction` (the default) v counts by its direction only, so that nothing is won by growing; the logarithm
+    makes the objective independent of the contrast of the images. J v by forward mode.
     """
 
     name = "movement"
 
-    def __init__(self, weight: float = 0.1, *, unit: bool = True):
+    def __init__(self, weight: float = 0.1, *, by_direction: bool = True):
         super().__init__(weight)
-        self.unit = unit
+        self.by_direction = by_direction
 
     def forward(self, walk):
-        from pinnflow.latent.traversal import unit
-
-        v = unit(walk.velocity) if self.unit else walk.velocity
+        v = unit(walk.velocity) if self.by_direction else walk.velocity
         change = pushforward(walk.flow.generator, walk.before, v)
         return -torch.log(change.square().flatten(1).mean(dim=1) + 1e-12).mean().to(v.dtype)
 

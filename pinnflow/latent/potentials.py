@@ -91,6 +91,21 @@ class Density(nn.Module):
         return self.logarithm(points, k)[:, :1]
 
 
+class LogDensity(nn.Module):
+    """The logarithm of a density as a function of its own.
+
+    Args:
+        density: a module with `log_density(points, k)`.
+    """
+
+    def __init__(self, density: nn.Module):
+        super().__init__()
+        self.density = density
+
+    def forward(self, points: Tensor, k: Tensor) -> Tensor:
+        return self.density.log_density(points, k)
+
+
 class RadialPotentials(nn.Module):
     r"""$u_k(z) = \sum_j a_j \exp(-\gamma_j |z - s_j|^2)$, for comparison: hills that do not move.
 
@@ -118,11 +133,19 @@ class RadialPotentials(nn.Module):
 
 
 class ForRows(nn.Module):
-    """A module of this kind with the numbers of its rows filled in: `[n, D] -> [n, outputs]`."""
+    """A module of this kind with the numbers of its rows filled in: `[n, D] -> [n, outputs]`.
 
-    def __init__(self, module: nn.Module, k: Tensor, columns: int | None = None):
+    Args:
+        module: of this kind.
+        k: `[n]`.
+        columns: how many of the columns of the points the module sees, if not all.
+        outputs: which outputs are wanted, if not all.
+    """
+
+    def __init__(self, module: nn.Module, k: Tensor, columns: int | None = None, outputs: list[int] | None = None):
         super().__init__()
-        self.module, self.k, self.columns = module, k, columns
+        self.module, self.k, self.columns, self.outputs = module, k, columns, outputs
 
     def forward(self, points: Tensor) -> Tensor:
-        return self.module(points if self.columns is None else points[:, : self.columns], self.k)
+        values = self.module(points if self.columns is None else points[:, : self.columns], self.k)
+        return values if self.outputs is None else values[:, self.outputs]

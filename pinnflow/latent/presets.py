@@ -63,8 +63,12 @@ def _axes(latent_dim, horizon, name="u"):
 
 
 @preset("wave")
-def wave(latent_dim: int, horizon: float, speed: float = 1) -> Preset:
-    """u_tt = c^2 Laplace(u), at rest height zero: u(z, 0) = 0."""
+def wave(latent_dim: int, horizon: float, speed: float = Rational(1, 5)) -> Preset:
+    """u_tt = c^2 Laplace(u) with u(z, 0) = 0; a wave travels about one standard deviation of the codes in six steps.
+
+    A faster one is an almost constant slope after a few steps (VP on the warped generator, seed 1: 0.88 with c = 1,
+    0.89 with 1/2, 0.92 with 1/5 and with 1/10).
+    """
     t, z, u, domain = _axes(latent_dim, horizon)
     equation = Eq(u.diff(t, 2), speed**2 * laplacian(u, z))
     return Preset(Problem([equation], domain, [Eq(u.subs(t, 0), 0)], name="wave"))

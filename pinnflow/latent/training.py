@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pinnflow.errors import NonFinite
+from pinnflow.errors import DamagedFile, NonFinite
 from pinnflow.latent.checkpoint import read_state, write_state
 from pinnflow.latent.objectives import Classifier, Objective, Walk
 from pinnflow.latent.traversal import Flow, positive
@@ -29,7 +29,13 @@ class TrainedFlow(Flow):
         steps, step_length: of the walks in training.
     """
 
-    field: nn.Module
+    field: Any  # an nn.Module
+
+    branches = 3
+    """Walks from every start of a batch, each along another field."""
+
+    whole = 0.75
+    """Share of the pairs of images that are start and end of a whole walk; the others are any two of its steps."""
 
     def __init__(
         self,
@@ -52,11 +58,11 @@ class TrainedFlow(Flow):
                 raise ValueError(f"`objectives` holds {one!r}; it must be a list of objects like `Classifier()`")
         self.objectives = nn.ModuleList(objectives)
         self.seed, self.steps, self.step_length, self.rate = seed, positive("steps", steps), step_length, rate
-        self.branches, self.two_way, self.whole = 3, any(one.two_way for one in objectives), 0.5
+        self.two_way = any(one.two_way for one in objectives)
         self.iteration = 0
         self.history: list[dict[str, Any]] = []
         self._generator = torch.Generator().manual_seed(seed)
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._optimizer: torch.optim.Optimizer | Any = None
 
     def place_weights(self) -> None:
         """Brings the field to the flow's device and dtype, and the objectives to the generator's."""
@@ -82,7 +88,8 @@ class TrainedFlow(Flow):
 
         Args:
             iterations: in all, those of an earlier call or a checkpoint included.
-            batch: walks for each; field, direction and the pair of images are drawn for every one of them.
+            batch: starts for each iteration, every one walked along `branches` fields; field, direction and the pair of
+                images are drawn for every walk.
             time_limit: seconds after which it stops; a later call goes on.
             progress: called with the latest entry of the history a hundred times.
             checkpoint: a file that holds all it takes to go on, written every hundredth of the training and at the end.
@@ -105,8 +112,8 @@ class TrainedFlow(Flow):
             raise ValueError(f"`{self.name}` has no generator, so there is nothing to train it on")
         if self._optimizer is None:
             self._optimizer = self._make_optimizer()
-        if resume and Path(checkpoint).exists():
-            self._restore(read_state(checkpoint))
+        if resume and checkpoint is not None and Path(checkpoint).exists():
+            self._restore(read_state(checkpoint), checkpoint)
         begin, every = time.perf_counter(), max(1, iterations // 100)
         while self.iteration < iterations:
             entry = self._iterate(iterations, batch, self.iteration % every == 0 or self.iteration == iterations - 1)
@@ -163,10 +170,9 @@ class TrainedFlow(Flow):
         z = torch.randn(batch, self.latent_dim, generator=g, dtype=torch.float64)
         z = z.repeat_interleave(self.branches, dim=0).to(self.device, self.dtype)
         # Every code is walked along different fields, as far as there are any.
-        k = torch.rand(batch, K, generator=g).argsort(dim=1)[:, : self.branches] if K >= self.branches else None
+        k = torch.rand(batch, K, generator=g).argsort(dim=1)[:, : self.branches] if self.branches <= K else None
         k = torch.randint(K, (rows,), generator=g) if k is None else k.flatten()
         sign = 2 * torch.randint(2, (rows, 1), generator=g) - 1 if self.two_way else torch.ones(rows, 1)
-        # Half of the pairs are start and end of the whole walk, the others any two of its steps.
         whole = torch.rand(rows, generator=g) < self.whole
         last = torch.where(whole, self.steps, torch.randint(1, self.steps + 1, (rows,), generator=g))
         first = torch.where(whole, 0, (torch.rand(rows, generator=g) * last).long())
@@ -187,9 +193,12 @@ class TrainedFlow(Flow):
             "history": self.history,
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.field.load_state_dict(state["field"])
-        self.objectives.load_state_dict(state["objectives"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def _restore(self, state: dict[str, Any], path: str | Path) -> None:
+        try:
+            self.field.load_state_dict(state["field"])
+            self.objectives.load_state_dict(state["objectives"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as trouble:
+            raise DamagedFile(f"`{path}` is a checkpoint of another flow than `{self.name}`: {trouble}") from None
         self._generator.set_state(state["generator"])
         self.iteration, self.history = state["iteration"], state["history"]

@@ -82,7 +82,7 @@ class Flow:
         """
         raise NotImplementedError
 
-    def fit(self, **settings) -> Flow:
+    def fit(self, *args, **settings) -> Flow:
         """Finds what the fields need to know; nothing, unless a subclass says so."""
         return self
 
@@ -194,6 +194,18 @@ class Flow:
                 f"the flow `{self.name}` has no generator, so there are no images; give one when it is made"
             )
         return render(self.generator, z.to(self.device), chunk=chunk)
+
+    def plot_landscape(self, path=None, potential: int = 0, **settings):
+        """Draws the potential over a plane of codes through time; see `pinnflow.latent.plot_landscape`."""
+        from pinnflow.latent.landscape import plot_landscape
+
+        return plot_landscape(self, path, potential, **settings)
+
+    def plot_traversals(self, path=None, z=None, **settings):
+        """Draws images along all fields, a row for each; see `pinnflow.latent.plot_traversals`."""
+        from pinnflow.latent.strips import plot_traversals
+
+        return plot_traversals(self, path, z, **settings)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Standard normal codes `[count, d]`, the same for a seed on every device."""

@@ -1,0 +1,117 @@
+"""Potential flows in HDF5: the declared equation, settings, weights and history; no code, no pickle, no generator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sympy import Eq, Expr
+from torch import Tensor
+
+from pinnflow import Problem, coordinates, decode_problem, dot, encode_problem
+from pinnflow.errors import DamagedFile, PinnflowError
+
+if TYPE_CHECKING:
+    from pinnflow.latent.flow import PotentialFlow
+
+FORMAT = "pinnflow potential flow 1"
+
+
+def save_flow(flow: PotentialFlow, path: str | Path) -> None:
+    """Writes `flow` to `path`; a file of that name is replaced when all is written."""
+    import h5py
+
+    arrays: dict[str, np.ndarray] = {}
+    problem = flow.equation.problem
+    header = {
+        "format": FORMAT,
+        "latent_dim": flow.latent_dim,
+        "potentials": flow.potentials,
+        "form": flow.form,
+        "name": flow.name,
+        "settings": flow.settings,
+        "dtype": str(flow.dtype).removeprefix("torch."),
+        "iteration": flow.iteration,
+        "history": flow.history,
+        "problem": encode_problem(problem, arrays),
+        "velocity": _encode_velocity(problem, flow.velocity_expression, arrays),
+        "torch": torch.__version__,
+    }
+    path = Path(path)
+    beside = path.with_name(path.name + ".part")
+    with h5py.File(beside, "w") as file:
+        file.attrs["header"] = json.dumps(header)
+        for name, array in arrays.items():
+            file[f"arrays/{name}"] = array
+        for name, weight in flow.field.state_dict().items():
+            file[f"weights/{name}"] = weight.detach().cpu().numpy()
+    beside.replace(path)
+
+
+def load_flow(
+    cls: type[PotentialFlow], path: str | Path, generator: Callable[[Tensor], Tensor] | None, device: Any
+) -> PotentialFlow:
+    """The flow in `path`; see `PotentialFlow.load`."""
+    import h5py
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file `{path}`")
+    try:
+        with h5py.File(path, "r") as file:
+            header = json.loads(file.attrs["header"])
+            if header["format"] != FORMAT:
+                raise DamagedFile(f"`{path}` holds `{header['format']}`, not `{FORMAT}`")
+            arrays = {name: dataset[()] for name, dataset in file.get("arrays", {}).items()}
+            weights = {name: torch.as_tensor(dataset[()]) for name, dataset in _datasets(file["weights"])}
+        problem = decode_problem(header["problem"], arrays)
+        velocity = _decode_velocity(header["velocity"], arrays)
+        dtype = {"float32": torch.float32, "float64": torch.float64}[header["dtype"]]
+    except (OSError, KeyError, ValueError, TypeError, json.JSONDecodeError) as trouble:
+        if isinstance(trouble, PinnflowError):
+            raise
+        raise DamagedFile(f"`{path}` is no potential flow, or is not whole: {trouble}") from None
+    flow = cls(
+        generator,
+        header["latent_dim"],
+        header["potentials"],
+        problem,
+        velocity=velocity,
+        device=device,
+        dtype=dtype,
+        name=header["name"],
+        form=header["form"],
+        **header["settings"],
+    )
+    try:
+        flow.field.load_state_dict(weights)
+    except RuntimeError as trouble:
+        raise DamagedFile(f"the weights in `{path}` do not belong to its equation: {trouble}") from None
+    flow.iteration, flow.history = header["iteration"], header["history"]
+    return flow
+
+
+def _datasets(group):
+    """`(name, dataset)` of all datasets below a group; a state's names hold dots, no slashes."""
+    return [(name, dataset) for name, dataset in group.items()]
+
+
+def _encode_velocity(problem: Problem, velocity: Expr | None, arrays) -> Any:
+    """A vector expression as the problem `velocity . probe = 0`."""
+    if velocity is None:
+        return None
+    vectors = [c for c in problem.coordinates if c != problem.time]
+    probe = coordinates("probe", len(problem.columns) - 1)
+    bearer = Problem([Eq(dot(velocity, probe), 0)], {**problem.domain, probe: (-1, 1)}, time=problem.time)
+    assert len(vectors) == 1
+    return encode_problem(bearer, arrays)
+
+
+def _decode_velocity(data: Any, arrays) -> Expr | None:
+    if data is None:
+        return None
+    product = decode_problem(data, arrays).equations[0].lhs
+    return product.args[0]
