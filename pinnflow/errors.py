@@ -150,3 +150,7 @@ class NotApplicable(PinnflowError, ValueError):
 
 class UnusableDevice(PinnflowError, ValueError):
     """The device that was asked for does not exist here."""
+
+
+class NoErrorField(PinnflowError, ValueError):
+    """The error of a solution cannot be given point by point; the message says why."""

@@ -126,10 +126,10 @@ def correct(task: Task, function: Function, checks: list, number: int = 0) -> Co
                 -observed(t, t.residual.value(p, atom_values(task, t, p, function), [])) / s
                 for t, p, s in zip(row_terms(task), points, rows.scales, strict=True)
             ]
-            rows.matrix[:, -1] = torch.cat(right)
-            if not torch.isfinite(rows.matrix).all():
+            rows.aim(right)
+            if not rows.finite():
                 return best
-            trial = FeatureTrial(expansion, solve_rows(rows.matrix)[0])
+            trial = FeatureTrial(expansion, rows.solve()[0])
         score = measure(task, checks, summed(function, trial.function)).score()
         seconds = task.clock.elapsed - begin
         if best is None or score < best.score:

@@ -67,6 +67,7 @@ class Rows:
         self.expansion, self.filled = expansion, 0
         self.matrix = torch.zeros(total, expansion.size + 1, dtype=torch.float64)
         self.scales: list[float] = []
+        self.counts: list[int] = []
 
     def append(self, groups, target: Tensor) -> float:
         """Rows of one term; returns what they were divided by.
@@ -78,6 +79,7 @@ class Rows:
         n, size = len(target), self.expansion.size
         block = self.matrix[self.filled : self.filled + n]
         self.filled += n
+        self.counts.append(n)
         self.expansion.rows(groups, block[:, :size])
         block[:, size] = target
         norm = float(torch.linalg.vector_norm(block[:, :size])) / n**0.5
@@ -88,6 +90,10 @@ class Rows:
     def shift(self, offsets: Sequence[Tensor]) -> None:
         """Add `[n]` per term, divided by its scale, to the right-hand sides."""
         self.matrix[:, -1] += torch.cat(list(offsets))
+
+    def aim(self, targets: Sequence[Tensor]) -> None:
+        """Put `[n]` per term, divided by its scale, in the place of the right-hand sides."""
+        self.matrix[:, -1] = torch.cat([t.expand(n) for t, n in zip(targets, self.counts, strict=True)])
 
     def finite(self) -> bool:
         """Whether all entries are numbers."""

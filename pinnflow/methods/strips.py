@@ -100,6 +100,10 @@ class StripRows:
         """Adds `[n]` per term, already divided by its scale, to the right-hand sides."""
         self.targets = [target + offset.numpy() for target, offset in zip(self.targets, offsets, strict=True)]
 
+    def aim(self, targets: Sequence[Tensor]) -> None:
+        """Puts `[n]` per term, divided by its scale, in the place of the right-hand sides."""
+        self.targets = [np.broadcast_to(new.numpy(), old.shape) for new, old in zip(targets, self.targets, strict=True)]
+
     def finite(self) -> bool:
         """Whether all entries are numbers."""
         return all(np.isfinite(t).all() for t in self.targets) and all(

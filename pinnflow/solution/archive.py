@@ -9,6 +9,7 @@ Inside the HDF5 part (all of it is read by `h5py` alone; `docs/file-format.md` h
 | `/declaration` | JSON text: the arguments of `Problem` as data (`declaration.py` says how) |
 | `/arrays/0`, ... | the arrays that the declaration refers to |
 | `/trial` | the fitted function: groups for dicts, data sets for arrays, attributes for scalars |
+| `/error_trial` | likewise what the true solution has more, by estimate; only where it was asked for |
 | `/unknowns` | JSON text: `[[symbol, value, standard error, [low, high]], ...]` |
 | `/checks`, `/history`, `/seed`, `/settings`, `/versions` | JSON text |
 
@@ -38,7 +39,9 @@ def pack(solution: Any) -> dict[str, Any]:
     unknowns = [
         [encode(symbol, arrays), e.value, e.standard_error, list(e.interval)] for symbol, e in solution.unknowns.items()
     ]
+    error = {} if solution.error_trial is None else {"error_trial": _state(solution.error_trial)}
     return {
+        **error,
         "arrays": arrays,
         "checks": _json(solution.checks),
         "declaration": _json(declaration),
@@ -52,14 +55,14 @@ def pack(solution: Any) -> dict[str, Any]:
         "stop": solution.stop,
         "success": solution.success,
         "text": _in_words(solution.problem),
-        "trial": {**solution.trial.state(), "kind": solution.trial.kind},
+        "trial": _state(solution.trial),
         "unknowns": _json(unknowns),
         "versions": _json(solution.versions),
     }
 
 
 def unpack(content: dict[str, Any], path: str | PathLike[str]) -> dict[str, Any]:
-    """The arguments of `Solution` by name; `trial` is still a state, `unknowns` map to the arguments of `Estimate`.
+    """The arguments of `Solution` by name; trials are still states, `unknowns` map to the arguments of `Estimate`.
 
     Raises:
         DamagedFile: the content is complete, but not what this release expects.
@@ -73,6 +76,7 @@ def unpack(content: dict[str, Any], path: str | PathLike[str]) -> dict[str, Any]
         }
         texts = {name: json.loads(content[name]) for name in ("checks", "history", "settings", "seed", "versions")}
         plain = {name: content[name] for name in ("error_estimate", "method", "reason", "stop", "trial")}
+        plain["error_trial"] = content.get("error_trial")
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError, NotYet) as error:
         words = str(error) if isinstance(error, (DeclarationError, NotYet)) else f"{type(error).__name__}: {error}"
         raise DamagedFile(f"The declaration in `{path}` cannot be read by this release.\n  {words}") from None
@@ -89,6 +93,10 @@ def _verify(problem, declaration, arrays):
                 f"`{name}` of {problem.name or 'the problem'} changes when it is written and read back: "
                 f"`{before}` became `{after}`. Write it without `evaluate=False`."
             )
+
+
+def _state(trial):
+    return {**trial.state(), "kind": trial.kind}
 
 
 def _in_words(problem):

@@ -1,16 +1,20 @@
-"""What is reported about a fitted function: residuals of every statement on points that no method saw."""
+"""What is reported about a fitted function: residuals on points that no method saw, and its error as a function."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pinnflow.methods.base import Outcome, Task, Term
+from pinnflow.errors import NoErrorField
+from pinnflow.methods.base import Clock, Outcome, Task, Term
+from pinnflow.methods.error_field import error_field
 from pinnflow.methods.rows import Function, as_function, atom_values, measure
+from pinnflow.trial.expansion import FeatureTrial
 
 FRESH_POINTS = 2000
 OBSERVATION_SHARE = 0.03
@@ -42,6 +46,23 @@ def fresh_residuals(task: Task, outcome: Outcome) -> tuple[dict[str, float], flo
         if term.block.kind == "equation"
     ]
     return checks, replace(result, residuals=result.residuals * share).score(), max(shares, default=0.0)
+
+
+def find_error(solution: Any) -> FeatureTrial:
+    """What the true solution has more than a fitted one, as a function.
+
+    Raises:
+        NoErrorField: it cannot be found; the message says why and what there is instead.
+    """
+    task = Task(solution.problem, clock=Clock(None), seed=solution.seed)
+    try:
+        weights = getattr(solution.trial, "weights", None)
+        size = weights.numel() if isinstance(weights, Tensor) else 0
+        return error_field(task, as_function(solution.trial), size).trial
+    except NoErrorField as reason:
+        raise NoErrorField(
+            f"The error of this solution cannot be given point by point: {reason}. `error_estimate` and `checks` hold."
+        ) from None
 
 
 def violated_share(task: Task, term: Term, points: Tensor, function: Function, unknowns: Sequence[Tensor]) -> float:

@@ -92,6 +92,7 @@ class Solution:
         settings: what the fit was asked for and what it settled on, as JSON data.
         seed: the seed of every random number of the fit.
         versions: of the libraries that made it.
+        error_trial: the estimated error as a function, once `error` was asked for.
     """
 
     problem: Any
@@ -106,6 +107,7 @@ class Solution:
     settings: dict[str, Any] = field(kw_only=True, default_factory=dict)
     seed: int = field(kw_only=True, default=0)
     versions: dict[str, str] = field(kw_only=True, default_factory=lambda: versions())
+    error_trial: Trial | None = field(kw_only=True, default=None)
 
     def __post_init__(self):
         found = {s: e if isinstance(e, Estimate) else Estimate(float(e)) for s, e in self.unknowns.items()}
@@ -152,6 +154,27 @@ class Solution:
                 names,
             )
         return evaluation.field_values(self.problem, self.trial, self.problem.fields[0], coordinates)
+
+    def error(self, /, **coordinates: Any) -> Any:
+        """The estimated error at named coordinates: this solution less the true one, in the units of the field.
+
+        The first call solves the linearised equation for the error, which takes up to a minute; a file that is saved
+        afterwards holds the result. Take the sign and the place seriously only as far as the size of the error: it is
+        an estimate, right to a few tens of percent where the residual is well resolved.
+
+        Args:
+            **coordinates: as in a call; several fields: `solution["u"].error(...)`.
+
+        Raises:
+            NoErrorField: it cannot be given, and why; `error_estimate` holds all the same.
+            MissingName: there are several fields.
+        """
+        if len(self.problem.fields) > 1:
+            names = [f.func.__name__ for f in self.problem.fields]
+            raise MissingName(
+                f'This solution has {len(names)} fields: write `solution["{names[0]}"].error(...)`.', names
+            )
+        return self[self.problem.fields[0]].error(**coordinates)
 
     def __getitem__(self, key: str | AppliedUndef) -> FieldView:
         """One field, by its name or as it was declared: `solution["u"](t=0.3, x=0.1)`."""
@@ -253,6 +276,16 @@ class FieldView:
     def __call__(self, /, **coordinates: Any) -> Any:
         """Values at named coordinates, as `Solution.__call__`; only the field's own coordinates are needed."""
         return evaluation.field_values(self.solution.problem, self.solution.trial, self.field, coordinates)
+
+    def error(self, /, **coordinates: Any) -> Any:
+        """As `Solution.error`, of this field alone."""
+        if self.solution.error_trial is None:
+            from pinnflow.solution.error import find_error  # torch
+
+            object.__setattr__(self.solution, "error_trial", find_error(self.solution))
+        # The trial is the correction: what the true solution has more.
+        found = evaluation.field_values(self.solution.problem, self.solution.error_trial, self.field, coordinates)
+        return -found
 
     def evaluate(self, expression: Any, coordinates: Mapping[Any, Any]) -> Any:
         """As `Solution.evaluate`."""

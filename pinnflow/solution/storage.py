@@ -29,4 +29,6 @@ def load(path: str | PathLike[str]) -> Solution:
     """
     content = archive.unpack(container.read(path), path)
     content["unknowns"] = {s: Estimate(*numbers) for s, numbers in content["unknowns"].items()}
+    if content["error_trial"] is not None:
+        content["error_trial"] = restore(content["error_trial"])
     return Solution(content.pop("problem"), restore(content.pop("trial")), **content)
