@@ -16,7 +16,16 @@ from torch import Tensor
 
 from pinnflow.declare.analysis import is_linear
 from pinnflow.methods.base import Outcome, Task, register_method
-from pinnflow.methods.least_squares import Candidate, Fit, Search, draw_expansion, grow, row_points
+from pinnflow.methods.least_squares import (
+    FIRST_SPLINES,
+    SPLINES,
+    Candidate,
+    Fit,
+    Search,
+    draw_expansion,
+    grow,
+    row_points,
+)
 from pinnflow.methods.placement import splines_apply
 from pinnflow.methods.rows import (
     Function,
@@ -42,9 +51,9 @@ SETTLED_SCORE = 0.05  # relative residual on a small basis of a solution, not of
 def solve_newton(task: Task) -> Outcome:
     """A first solution from several starts, then the same search and growth as for linear problems."""
     search = NewtonSearch(task)
+    search.splines = splines_apply(task)
     with one_thread():
         search.first_solution()
-    search.splines = splines_apply(task)
     search.pilots()
     return grow(task, search, until_hopeless=False)
 
@@ -89,9 +98,21 @@ class NewtonSearch(Search):
                 self.accept(fitted)
                 if steps.settled and fitted.score < SETTLED_SCORE:
                     found = True
+            if not found and self.splines and self.current_score > 1e-2:
+                # A solution that a small basis does not resolve: splines may, from the best so far.
+                found = self.try_one(Candidate(SPLINES, even, FIRST_SPLINES)).score < SETTLED_SCORE
             if found or self.current_score < 1e-2:
                 break
-        self.tried.clear()  # they are solved again from the best, with the rest
+        # Dense ones are solved again from the best, with the rest.
+        self.tried = {c: f for c, f in self.tried.items() if c.family == SPLINES and f.score < SETTLED_SCORE}
+
+    def pilots(self) -> None:
+        """As for linear problems; one only beside splines that have found what small dense bases could not."""
+        if not self.tried:
+            super().pilots()
+            return
+        self.try_one(Candidate("chebyshev", (1.0,) * self.task.dimension, self.pilot))
+        self.rescale()
 
     def accept(self, fitted: Fit) -> None:
         """Later bases start from the best function so far."""
