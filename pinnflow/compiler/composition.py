@@ -51,6 +51,9 @@ class _Composition(torch.autograd.Function):
     def forward(chain, from_value, widths, tops, value, *slopes):
         order = _highest(widths, tops)
         outer = chain(value, order)
+        weights = _plain_sum(widths, tops, value, slopes)
+        if weights is not None and isinstance(outer[1], Tensor) and isinstance(outer[2], Tensor):
+            return (outer[0], *_by_lines(outer, slopes, weights))
         results = (outer[0], *faa_di_bruno(outer[1:], slopes, widths, tops))
         # Where f is the identity a result is an argument, which autograd wants as a view.
         given = {id(value), *map(id, slopes)}
@@ -68,6 +71,12 @@ class _Composition(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients):
         kept, *slopes = ctx.saved_tensors
+        weights = None if torch.is_grad_enabled() else _plain_sum(ctx.widths, ctx.tops, kept, slopes)
+        if weights is not None and gradients[-1] is not None:
+            outer = _outer(ctx, kept, 3)
+            if all(isinstance(entry, Tensor) for entry in outer[1:]):
+                found = _gradients_by_lines(outer, slopes, weights, gradients, ctx.needs_input_grad[4:])
+                return (None, None, None, None, *found)
         w = _bent_slope(ctx, kept, slopes)
         carried = len(ctx.widths) - (ctx.tops is not None)
         sums = gradients[-1] if ctx.tops is not None else None
@@ -208,9 +217,79 @@ def _own(total, shape, like):
 
 def _bent_slope(ctx, kept, slopes):
     """The jet of f'(z(s)), with the sums of its highest derivatives."""
-    order = _highest(ctx.widths, ctx.tops) + 1
-    outer = (ctx.chain(kept, order) if ctx.from_value is None else ctx.from_value(kept, order))[1:]
+    outer = _outer(ctx, kept, _highest(ctx.widths, ctx.tops) + 1)[1:]
     return [outer[0], *faa_di_bruno(outer[1:], slopes, ctx.widths, ctx.tops)]
+
+
+def _outer(ctx, kept, order):
+    return ctx.chain(kept, order) if ctx.from_value is None else ctx.from_value(kept, order)
+
+
+# -- the commonest case, a sum of second derivatives, line by line: each passes the processor's cache once ------------
+
+
+def _plain_sum(widths, tops, value, slopes):
+    """The weights when there are first derivatives and one sum of second ones along the same lines, else None."""
+    if tops is None or len(widths) != 2 or len(tops.parts) != 1 or is_watched() or value.numel() < SMALL:
+        return None
+    k, start, weights = tops.parts[0]
+    if k != 2 or start or len(weights) != 1 or len(weights[0]) != widths[0] or slopes[0] is None:
+        return None
+    # The first derivatives may be the same in all rows, as behind the first layer.
+    rows, *rest = slopes[0].shape[1:]
+    alike = tuple(rest) == value.shape[1:] and rows in (1, len(value))
+    return weights[0] if alike and (slopes[1] is None or slopes[1].shape[1:] == value.shape) else None
+
+
+SMALL = 2**14
+"""Entries of a layer below which a step for each line would cost more than it saves."""
+
+
+def _by_lines(outer, slopes, weights):
+    """First derivatives f' z_i and the sum f' S_z + f'' sum of w_i z_i^2."""
+    _, first, second = outer[:3]
+    lines, total = slopes
+    result, squares = first.new_empty(len(lines), *first.shape), torch.zeros_like(lines[0])
+    for z, y, weight in zip(lines.unbind(0), result.unbind(0), weights, strict=True):
+        torch.mul(z, first, out=y)
+        squares.addcmul_(z, z, value=weight)
+    squares = squares.mul_(second) if squares.shape == second.shape else squares * second
+    return result, (squares if total is None else squares.addcmul_(total[0], first))[None]
+
+
+def _gradients_by_lines(outer, slopes, weights, gradients, needed):
+    """Those by value, first derivatives and sum: g_i of f' z_i, G of the sum.
+
+    By z_i it is f' g_i + 2 w_i f'' G z_i; by the value f' g + f'' (G S_z + sum of z_i g_i) and the third derivative of f
+    times G times the sum of w_i z_i^2.
+    """
+    _, first, second, third = outer
+    lines, total = slopes
+    own, by_lines, by_sum = gradients[0], gradients[1], gradients[2][0]
+    mixed = torch.zeros_like(first) if total is None else by_sum * total[0]
+    squares, factor = torch.zeros_like(lines[0]), 2 * second * by_sum
+    alike = lines.shape[1] != len(first)  # in all rows
+    factor = factor.sum(0, keepdim=True) if alike else factor
+    result = torch.empty_like(lines, memory_format=torch.contiguous_format) if needed[1] else lines
+    of_lines = [None] * len(lines) if by_lines is None else by_lines.unbind(0)
+    for z, g, h, weight in zip(lines.unbind(0), of_lines, result.unbind(0), weights, strict=True):
+        squares.addcmul_(z, z, value=weight)
+        if g is not None:
+            mixed.addcmul_(z, g)
+        if not needed[1]:
+            continue
+        if g is None:
+            torch.mul(z, factor if weight == 1 else weight * factor, out=h)
+            continue
+        if alike:
+            torch.sum(g * first, 0, keepdim=True, out=h)
+        else:
+            torch.mul(g, first, out=h)
+        h.addcmul_(z, factor, value=weight)
+    by_value = mixed.mul_(second).addcmul_(squares * third, by_sum)
+    if own is not None:
+        by_value.addcmul_(own, first)
+    return by_value, result if needed[1] else None, None if total is None else (first * by_sum)[None]
 
 
 def _leading(entries, index, widths, like):

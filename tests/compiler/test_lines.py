@@ -13,11 +13,13 @@ from torch import nn
 
 from pinnflow import Problem, coordinates, field
 from pinnflow.compiled import compile
+from pinnflow.compiler import composition
 from pinnflow.compiler.combinations import Gathered, gather
 from pinnflow.compiler.derivatives import partial_derivatives
 from pinnflow.compiler.jets import directional_jet
 from pinnflow.compiler.lines import Combination, Tops, lines_for
 from pinnflow.compiler.reference import nested_reverse
+from pinnflow.trial.networks import make_network
 
 t, x, y = coordinates("t x y")
 u = field("u", t, x, y)
@@ -228,3 +230,28 @@ def test_every_pair_of_second_order_operators_agrees_with_single_derivatives():
         for one in operators:
             expected = sum(c * single[0, a] for a, c in one.terms)
             assert torch.allclose(found[one], expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, -1, -0.5)])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_sums_taken_line_by_line_are_those_taken_at_once(monkeypatch, weights, layers):
+    """Large layers go through line by line; small ones, and gradients of gradients, at once."""
+    torch.manual_seed(0)
+    net = make_network("mlp", inputs=3, width=7, depth=layers, dtype="float64")
+    points = torch.rand(5, 3, dtype=torch.float64, requires_grad=True)
+    wanted = Combination(0, tuple((tuple(2 * (i == j) for i in range(3)), c) for j, c in enumerate(weights)))
+    first = [(0, (1, 0, 0)), (0, (0, 0, 0))]
+    results = []
+    for small in (1, 10**9):
+        monkeypatch.setattr(composition, "SMALL", small)
+        for requests in ([wanted], [wanted, *first]):
+            found = partial_derivatives(net, points, requests)
+            loss = sum((i + 1) * value.square().sum() for i, value in enumerate(found.values()))
+            leaves = [points, *net.parameters()]
+            gradients = torch.autograd.grad(loss, leaves, retain_graph=True, materialize_grads=True, allow_unused=True)
+            slope = torch.autograd.grad(loss, points, create_graph=True)[0].square().sum()
+            again = torch.autograd.grad(slope, leaves, materialize_grads=True, allow_unused=True)
+            results.append([*found.values(), *gradients, *again])
+    for one, other in (results[::2], results[1::2]):
+        for a, b in zip(one, other, strict=True):
+            assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
