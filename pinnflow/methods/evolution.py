@@ -27,8 +27,8 @@ TIGHTEST = 1e-12  # tolerance in time
 SHARE_POWER = 0.8
 LARGEST = {"sheets": 20_000, "modes": 40_000}  # weights in sparse systems and in those that need no matrix
 LARGEST_STATE = 1600  # weights in a dense system
-DEARER = {"sheets": 2.8, "modes": 2.8}  # how many times longer a round of twice the size takes; 8 with full matrices
-PATIENCE = (0.03, 3.0)  # what is behind may take this part of the time limit, or so many times what the best took
+DEARER = {"sheets": 2.8, "modes": 3.5}  # how many times longer a round of twice the size takes; 8 with full matrices
+PATIENCE = (0.03, 2.0)  # what is behind may take this part of the time limit, or so many times what the best took
 SMALL_STATE = 1000  # below, one thread is faster than two
 
 
@@ -109,7 +109,8 @@ class Evolution:
             trial, path = system.solve(tolerance, should_stop, tell, most)
         if trial is None or path.reached < end - 1e-12 * (end - start):
             self.troubles.append(path.trouble)
-            self.failures[family] = self.failures.get(family, 0) + 1
+            slow = task.clock.elapsed - begin > patience
+            self.failures[family] = self.failures.get(family, 0) + (2 if slow else 1)
             return None
         result = measure(task, self.checks, trial.function)
         finished = Round(
@@ -190,7 +191,7 @@ class Evolution:
             families = self.remaining(families)
             if self.rounds:
                 if len(self.rounds) >= 4 and self.best().score < RESOLVED:
-                    families = [self.best().family]
+                    families = self.leading(families)
                 now = self.best().score
                 # A layer that is not found yet looks like a stall; only a resolved solution can stall.
                 stalled = stalled + 1 if now > 0.5 * before and now < 1e-2 else 0
@@ -222,20 +223,28 @@ class Evolution:
             tolerance = self.next_tolerance(tolerance)
         return self.outcome(stop)
 
+    def leading(self, families: list[str]) -> list[str]:
+        """The family of the best round; in the plane also those whose next round is cheaper than its next one."""
+        lead = self.best().family
+        cost = {r.family: self.next_seconds(r.family) for r in self.rounds}
+        if len(self.space) < 2:
+            return [lead]
+        return [f for f in families if f == lead or (f in cost and cost[f] < cost[lead])]
+
     def next_seconds(self, family: str) -> float:
         """Nominal time of the next round of a family; 0 if it has had none yet."""
         mine = [r.nominal for r in self.rounds if r.family == family]
         return self.dearer(family) * mine[-1] if mine else 0.0
 
     def remaining(self, families: list[str]) -> list[str]:
-        """Without those that failed twice, or were twice both slower and worse, where another did not and was not.
+        """Without those that failed twice, were too slow, or twice both slower and worse, where another did better.
 
         Sheets come in the place of modes that never reach the end.
         """
         done = {r.family for r in self.rounds}
         last = [next((r for r in reversed(self.rounds) if r.family == f), None) for f in families]
         for one, other in permutations([r for r in last if r is not None], 2):
-            if one.score > other.score and one.nominal > other.nominal:
+            if one.score > other.score and self.next_seconds(one.family) > self.next_seconds(other.family):
                 self.failures[one.family] = self.failures.get(one.family, 0) + 1
                 if self.failures[one.family] >= 2:
                     families = [f for f in families if f != one.family]
