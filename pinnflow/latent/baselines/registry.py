@@ -24,13 +24,13 @@ def register_baseline(name: str) -> Callable[[_Class], _Class]:
     return enter
 
 
-def baseline(name: str, generator=None, **settings) -> Flow:
+def baseline(name: str, /, generator=None, **settings) -> Flow:
     """A flow to compare with, not yet fitted: `baseline("sefa", generator, potentials=5).fit()`.
 
     Args:
         name: one of `baselines()`.
         generator: maps codes `[n, d]` to images `[n, c, h, w]`.
-        **settings: of the class, among them `latent_dim`, `potentials` and `seed`.
+        **settings: of the class, among them `latent_dim`, `potentials`, `seed`, and `name`, what tables call it.
 
     Raises:
         UnknownName: no such baseline; the message lists all.
