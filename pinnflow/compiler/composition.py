@@ -260,8 +260,8 @@ def _by_lines(outer, slopes, weights):
 def _gradients_by_lines(outer, slopes, weights, gradients, needed):
     """Those by value, first derivatives and sum: g_i of f' z_i, G of the sum.
 
-    By z_i it is f' g_i + 2 w_i f'' G z_i; by the value f' g + f'' (G S_z + sum of z_i g_i) and the third derivative of f
-    times G times the sum of w_i z_i^2.
+    By z_i it is f' g_i + 2 w_i f'' G z_i; by the value f' g + f'' (G S_z + sum of z_i g_i), and the third derivative
+    of f times G times the sum of w_i z_i^2.
     """
     _, first, second, third = outer
     lines, total = slopes
