@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnflow.compiler.evaluation import Evaluation
+from pinnflow.compiler.recorded import Program, Stopwatch, Unrecordable
 from pinnflow.errors import NonFinite
 from pinnflow.methods.balancing import causal_weights
 from pinnflow.methods.base import Task
@@ -26,6 +27,7 @@ CONDITION_WEIGHT = 10.0
 CONDITION_SHARE = 0.5  # condition points over equation points, all blocks together
 FEWEST = 32  # points of a condition
 CANDIDATES = 4  # per point that is drawn by the residual
+LONG_ENOUGH = 5  # times the seconds that compiling takes must be left, or the loss stays as it is
 
 
 def field_scales(task: Task) -> list[float]:
@@ -109,6 +111,8 @@ class Objective:
         self.strictness = 0.0  # of causal weights
         self.points: dict[str, Tensor] = {}
         self.rows: dict = {}
+        self._program, self._watch = Program(self._recorded_loss, gradient=True), Stopwatch()
+        self._compiling = self._refused = False
         self.draw()
 
     # -- parameters ------------------------------------------------------------------------------------------------
@@ -237,9 +241,28 @@ class Objective:
     def _factor(self, name) -> float:
         return (self.weights[name] / self.points[name].shape[0]) ** 0.5
 
-    def loss(self) -> Tensor:
-        """Sum over blocks of weight times mean square residual; differentiable by the parameters in place."""
+    def loss(self, time_left: float = 0.0) -> Tensor:
+        """Sum over blocks of weight times mean square residual; differentiable by the parameters in place.
+
+        Args:
+            time_left: seconds of training that are left; where compiling the loss pays within them, it is compiled.
+        """
+        self._watch.tick()
+        if self._watch.pays and time_left > LONG_ENOUGH * self._watch.cost:
+            self._compiling = True
+        if self._compiling and not self._refused and not self.strictness:
+            like = next(iter(self.points.values()))
+            weights = [like.new_tensor(self.weights[name]) for name in self.points]
+            try:
+                return self._program(self.network, self.points, self.unknowns.values(), self.rows, weights)
+            except Unrecordable:
+                self._refused = True
         return sum(self.parts_of_loss().values())
+
+    def _recorded_loss(self, network, points, unknowns, rows, weights):
+        values = self.evaluation.values(network, points, unknowns, rows)
+        losses = [weight * value.square().mean() for weight, value in zip(weights, values.values(), strict=True)]
+        return torch.stack(losses).sum()
 
     def parts_of_loss(self, weighted: bool = True) -> dict[str, Tensor]:
         """{block: weight times mean square residual}, equations with causal weights."""

@@ -6,6 +6,7 @@ import torch
 from sympy import Eq, cos, pi, sin
 
 from pinnflow import Problem, coordinates, field
+from pinnflow.compiler.recorded import Stopwatch
 from pinnflow.errors import UnknownName
 from pinnflow.methods.balancing import balanced, causal_weights
 from pinnflow.methods.base import Clock, Task
@@ -171,3 +172,24 @@ def test_four_coordinates_go_to_a_network_whose_estimate_is_true():
     error = np.linalg.norm(solution(**dict(zip("abcd", points, strict=True))) - exact) / np.linalg.norm(exact)
     assert error < 1e-2
     assert 0.1 < solution.error_estimate / error < 10
+
+
+def test_a_loss_is_recorded_where_that_pays_in_the_time_left(monkeypatch):
+    """The same numbers and gradients, one recording for all points and weights, and none when time is short."""
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    monkeypatch.setattr(Stopwatch, "cost", 1e-6)
+    one = objective(poisson(2), count=40)
+    for _ in range(30):
+        one.loss(0.0)
+    assert one._program.recordings == 0
+    for _ in range(3):
+        one.draw()
+        one.weights = {name: 2 * weight for name, weight in one.weights.items()}
+        found, expected = one.loss(1.0), sum(one.parts_of_loss().values())
+        gradients = [torch.autograd.grad(value, one.parameters) for value in (found, expected)]
+        assert torch.allclose(found, expected, rtol=1e-12)
+        for a, b in zip(*gradients, strict=True):
+            assert torch.allclose(a, b, rtol=1e-10, atol=1e-12 * float(expected))
+    assert one._program.recordings == 1
+    one.strictness = 1.0
+    assert torch.equal(one.loss(1.0), sum(one.parts_of_loss().values()))
