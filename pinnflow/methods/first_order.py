@@ -9,7 +9,6 @@ Sources: Kingma & Ba, 1412.6980 (Adam); Vyas et al., SOAP: improving and stabili
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import torch
@@ -102,21 +101,19 @@ def descend(
     Args:
         share: the part of the time that is used, for the rate; without it the rate does not decay.
     """
-    steps, best, kept, start, left = 0, math.inf, objective.theta, time.monotonic(), 0.0
+    steps, best, kept = 0, math.inf, objective.theta
     natural = dict(objective.weights)
     if objective.task.time_column is not None:
         objective.strictness = STRICTNESS
     ended = "the time was used up; raise `time_limit` for a smaller error"
     while not over():
         done = min(max(share(), 0.0), 1.0) if share else 0.0
-        if 0 < done < 1:
-            left = (time.monotonic() - start) * (1 - done) / done
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (steps + 1) / WARM_UP) * LAST_RATE**done
         if done > 0.5:
             objective.strictness = 0.0
         optimizer.zero_grad()
-        loss = objective.loss(left)
+        loss = objective.loss()
         loss.backward()
         value = float(loss.detach())
         if not math.isfinite(value):

@@ -241,14 +241,13 @@ class Objective:
     def _factor(self, name) -> float:
         return (self.weights[name] / self.points[name].shape[0]) ** 0.5
 
-    def loss(self, time_left: float = 0.0) -> Tensor:
+    def loss(self) -> Tensor:
         """Sum over blocks of weight times mean square residual; differentiable by the parameters in place.
 
-        Args:
-            time_left: seconds of training that are left; where compiling the loss pays within them, it is compiled.
+        Compiled with its gradient once the steps so far would have saved what that costs, if there is time left.
         """
         self._watch.tick()
-        if self._watch.pays and time_left > LONG_ENOUGH * self._watch.cost:
+        if self._watch.pays and self.task.clock.left > LONG_ENOUGH * self._watch.cost:
             self._compiling = True
         if self._compiling and not self._refused and not self.strictness:
             like = next(iter(self.points.values()))
