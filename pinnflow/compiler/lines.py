@@ -145,7 +145,7 @@ def _by_polarisation(terms, directions, scales) -> Weights:
 
 
 def _unscaled(a, scales) -> float:
-    return math.prod(h**-order for order, h in zip(a, scales, strict=True))
+    return math.prod(h**-order for order, h in zip(a, scales, strict=True) if order)
 
 
 # -- which sums to carry -----------------------------------------------------------------------------------------------
@@ -155,10 +155,13 @@ def _arrange(weights: dict[tuple, Weights], wanted, scales, collapse) -> Lines:
     """The cheapest of: all sums collapsed, none, and all but one of them, again and again."""
     summed = [terms for terms in wanted if len(weights[terms]) > 1] if collapse else []
     best = _layout(weights, wanted, summed, scales)
+    none = _layout(weights, wanted, [], scales)
     while summed:
         # Sums that are many are alike: only a few are tried one by one.
-        tries = [_layout(weights, wanted, [s for s in summed if s is not one], scales) for one in summed[:8]]
-        none = _layout(weights, wanted, [], scales)
+        tries = [
+            none if len(summed) == 1 else _layout(weights, wanted, [s for s in summed if s is not one], scales)
+            for one in summed[:8]
+        ]
         costs = [len(one.passes) for one in tries]
         if min(costs) > len(best.passes):
             return best if len(best.passes) < len(none.passes) else none
@@ -180,7 +183,7 @@ def _layout(weights, wanted, summed, scales) -> Lines:
                 top[v] = max(top.get(v, 0), k)
     carried = {v: max(alone.get(v, 0), top.get(v, 1) - 1) for v in {**alone, **top}}
     # Sorted so that those alive at an order come first, and those with a sum beyond it lie together.
-    vectors = sorted(carried, key=lambda v: (-carried[v], v not in top, [abs(c) for c in v], v))
+    vectors = sorted(carried, key=lambda v: (-carried[v], v not in top, tuple(map(abs, v)), v))
     vectors.sort(key=lambda v: (-carried[v], v not in top))
     place = {v: i for i, v in enumerate(vectors)}
     rows: dict[tuple, int] = {}
