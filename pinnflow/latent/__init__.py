@@ -15,10 +15,7 @@ Names are loaded when they are first used. More is in `pinnflow.latent.generator
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pinnflow.latent.flow import PotentialFlow
+from typing import Any
 
 _HOMES = {
     "flow": ["PotentialFlow"],

@@ -8,6 +8,8 @@ on K. `pinnflow.exact_family` makes modules that are called in the same way.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +36,12 @@ class StackedLinear(nn.Module):
         return torch.matmul(self.weight[k], x[:, :, None])[:, :, 0] + self.bias[k]
 
 
-ACTIVATIONS = {"tanh": torch.tanh, "sin": torch.sin, "softplus": nn.functional.softplus, "relu": torch.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+    "softplus": nn.functional.softplus,
+    "relu": torch.relu,
+}
 
 
 class StackedNetwork(nn.Module):
@@ -64,7 +71,7 @@ class StackedNetwork(nn.Module):
         self.second = StackedLinear(members, hidden, hidden, generator)
         self.last = StackedLinear(members, hidden, outputs, generator, scale)
         with torch.no_grad():
-            self.first.bias += torch.randn(self.first.bias.shape, generator=generator, dtype=torch.float64)
+            self.first.bias.add_(torch.randn(members, hidden, generator=generator, dtype=torch.float64))
 
     def forward(self, points: Tensor, k: Tensor) -> Tensor:
         act = ACTIVATIONS[self.activation]
@@ -100,7 +107,7 @@ class LogDensity(nn.Module):
 
     def __init__(self, density: nn.Module):
         super().__init__()
-        self.density = density
+        self.density: Any = density
 
     def forward(self, points: Tensor, k: Tensor) -> Tensor:
         return self.density.log_density(points, k)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,27 @@ def own_device(generator: Callable[[Tensor], Tensor], default: torch.device) -> 
     return default
 
 
+@contextmanager
+def at_rest(generator: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
+    """The generator as a fixed function: in evaluation mode, its weights without gradients; as before afterwards."""
+    if not isinstance(generator, nn.Module):
+        yield
+        return
+    training = [module for module in generator.modules() if module.training]
+    free = [weight for weight in generator.parameters() if weight.requires_grad]
+    try:
+        for module in training:
+            module.training = False
+        for weight in free:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for weight in free:
+            weight.requires_grad_(True)
+
+
 def images(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """G(z), `[n, c, h, w]`, differentiable; z is cast to the generator's dtype and device.
 
@@ -50,5 +72,6 @@ def images(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 def render(generator: Callable[[Tensor], Tensor], z: Tensor, *, chunk: int = 256) -> Tensor:
     """Images `[..., c, h, w]` of codes `[..., d]`, without gradients."""
     rows = z.reshape(-1, z.shape[-1])
-    parts = [images(generator, part) for part in rows.split(chunk)] if len(rows) else [images(generator, rows)]
+    with at_rest(generator):
+        parts = [images(generator, part) for part in rows.split(chunk)] if len(rows) else [images(generator, rows)]
     return torch.cat(parts).unflatten(0, z.shape[:-1])

@@ -14,6 +14,7 @@ from torch import nn
 from pinnflow.errors import DamagedFile, NonFinite
 from pinnflow.latent.checkpoint import read_state, write_state
 from pinnflow.latent.objectives import Classifier, Objective, Walk
+from pinnflow.latent.rendering import at_rest
 from pinnflow.latent.traversal import Flow, positive
 
 Progress = Callable[[dict[str, Any]], None]
@@ -68,12 +69,9 @@ class TrainedFlow(Flow):
         """Brings the field to the flow's device and dtype, and the objectives to the generator's."""
         self.field.to(device=self.device, dtype=self.dtype)
         if self.generator is not None:
-            for one in self.objectives:
-                one.prepare(self, self._generator)
-        if isinstance(self.generator, nn.Module):
-            self.generator.eval()
-            for weight in self.generator.parameters():
-                weight.requires_grad_(False)
+            with at_rest(self.generator):
+                for one in self.objectives:
+                    one.prepare(self, self._generator)  # type: ignore[operator]
 
     def fit(
         self,
@@ -116,7 +114,9 @@ class TrainedFlow(Flow):
             self._restore(read_state(checkpoint), checkpoint)
         begin, every = time.perf_counter(), max(1, iterations // 100)
         while self.iteration < iterations:
-            entry = self._iterate(iterations, batch, self.iteration % every == 0 or self.iteration == iterations - 1)
+            noted = self.iteration % every == 0 or self.iteration == iterations - 1
+            with at_rest(self.generator):
+                entry = self._iterate(iterations, batch, noted)
             if entry is not None:
                 entry["seconds"] = time.perf_counter() - begin
                 self.history.append(entry)

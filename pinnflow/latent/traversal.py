@@ -8,6 +8,7 @@ direction alone, so that all flows are compared at the same length of path; a ze
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ class Flow:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float64,
     ):
-        self.generator = generator
+        self.generator: Any = generator  # None where only codes are of interest
         self.latent_dim = positive("latent_dim", latent_dim)
         self.potentials = positive("potentials", potentials)
         self.name = name or type(self).__name__

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from pinnflow.latent.baselines.linear import stated_dimension
 from pinnflow.latent.baselines.registry import register_baseline
 from pinnflow.latent.objectives import Classifier, Objective, Spread
 from pinnflow.latent.potentials import RadialPotentials, StackedNetwork
@@ -39,7 +40,7 @@ class LearnedFlow(TrainedFlow):
         hidden: int = 64,
         **settings,
     ):
-        latent_dim = getattr(generator, "latent_dim", None) if latent_dim is None else latent_dim
+        latent_dim = stated_dimension(generator, latent_dim)
         settings = {"rate": self.first_rate, **settings}
         objectives = [Classifier(), Spread()] if objectives is None else objectives
         super().__init__(generator, latent_dim, potentials, objectives=objectives, seed=seed, **settings)
