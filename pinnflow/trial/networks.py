@@ -53,7 +53,8 @@ def make_network(name: str, **config) -> nn.Module:
     Common settings are `inputs`, `outputs`, `width`, `depth` (hidden layers), `activation`, `bounds`
     (`[(low, high), ...]` per input: what becomes [-1, 1]), `periodic` (numbers of periodic inputs), `harmonics` (sines
     and cosines per periodic input), `scale` and `shift` (per output: values are scale y + shift), `dtype` (`"float32"`
-    or `"float64"`), and `generator` or `seed` for the weights.
+    or `"float64"`), `factorised` (weights of all but the last layer as products, see `FactorisedLinear`), and
+    `generator` or `seed` for the weights.
 
     Raises:
         UnknownName: there is no such network.
@@ -122,6 +123,7 @@ class Network(nn.Module):
         scale: Sequence[float] | float = 1.0,
         shift: Sequence[float] | float = 0.0,
         dtype: str | torch.dtype = "float64",
+        factorised: bool = False,
         seed: int = 0,
         generator: torch.Generator | None = None,
         **special,
@@ -139,7 +141,11 @@ class Network(nn.Module):
         self._bounds = None if bounds is None else [[float(a), float(b)] for a, b in bounds]
         self._harmonics = harmonics
         # The weights come from this generator alone, whatever the global one is.
-        self.build(generator or torch.Generator().manual_seed(seed), **special)
+        generator = generator or torch.Generator().manual_seed(seed)
+        self.build(generator, **special)
+        self._factorised = factorised
+        if factorised:
+            _factorise(self, generator)
 
     @property
     def config(self) -> dict:
@@ -157,6 +163,7 @@ class Network(nn.Module):
             "scale": self.scale.tolist(),
             "shift": self.shift.tolist(),
             "dtype": str(self.dtype).removeprefix("torch."),
+            **({"factorised": True} if self._factorised else {}),
             **self._special,
         }
 
@@ -195,6 +202,29 @@ class Network(nn.Module):
         for layer in layers[:-1]:
             z = self.activation(layer(z))
         return layers[-1](z)
+
+
+class FactorisedLinear(nn.Linear):
+    """A layer whose weights are diag(exp(s)) V: `s [out_features]` and V, called `weight`, are trained.
+
+    Each neuron learns its own step: the same function lies further from the start in some neurons and nearer in others.
+
+    Source: Wang, Wang, Seidman & Perdikaris, Random weight factorization improves the training of continuous neural
+    representations, arXiv:2210.01274, eqs. (3.1) to (3.3) and (5.1): s is normal with mean 1 and deviation 0.1.
+    """
+
+    def __init__(self, layer: nn.Linear, generator: torch.Generator, mean: float = 1.0, deviation: float = 0.1):
+        """The same function as `layer`."""
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        draws = torch.randn(layer.out_features, generator=generator, dtype=torch.float64)
+        self.s = nn.Parameter((mean + deviation * draws).to(layer.weight.dtype))
+        self.weight = nn.Parameter(layer.weight.detach() / self.s.detach().exp()[:, None])
+        self.bias = layer.bias
+
+    def forward(self, z: Tensor) -> Tensor:
+        """`[n, in_features]` to `[n, out_features]`."""
+        return nn.functional.linear(z, torch.exp(self.s)[:, None] * self.weight, self.bias)
 
 
 @network("mlp")
@@ -290,7 +320,7 @@ class PirateNet(Network):
     `depth` counts blocks of three layers each.
 
     Source: Wang, Li, Chen & Perdikaris, PirateNets: physics-informed deep learning with residual adaptive networks,
-    JMLR 25 (2024), eqs. (4.1) to (4.7); without the random Fourier embedding and weight factorisation.
+    JMLR 25 (2024), eqs. (4.1) to (4.7); without the random Fourier embedding; `factorised` adds their weights.
     """
 
     def build(self, generator):
@@ -373,6 +403,14 @@ class NetworkTrial:
         module = make_network(**state["config"])
         module.load_state_dict({name: torch.as_tensor(np.array(value)) for name, value in state["weights"].items()})
         return cls(module, state["scales"])
+
+
+def _factorise(module: nn.Module, generator: torch.Generator):
+    # The last layer stays linear in its weights: least squares finds the best ones.
+    layers = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    for name in layers[:-1]:
+        parent, _, own = name.rpartition(".")
+        module.get_submodule(parent).register_module(own, FactorisedLinear(module.get_submodule(name), generator))
 
 
 def _per_output(value, outputs, dtype):

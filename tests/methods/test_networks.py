@@ -44,11 +44,10 @@ def poisson(dimension):
     )
 
 
-def objective(problem, width=8, count=80, depth=2):
+def objective(problem, width=8, count=80, depth=2, factorised=False):
     task = Task(problem, clock=Clock(100.0))
-    network = make_network(
-        "mlp", inputs=task.dimension, outputs=1, width=width, depth=depth, bounds=task.bounds, seed=1
-    )
+    settings = {"width": width, "depth": depth, "bounds": task.bounds, "factorised": factorised, "seed": 1}
+    network = make_network("mlp", inputs=task.dimension, outputs=1, **settings)
     return Objective(task, network, 0, count)
 
 
@@ -83,9 +82,10 @@ def test_residuals_are_the_root_of_the_loss():
     assert float(residual @ residual) == pytest.approx(float(made.loss().detach()))
 
 
+@pytest.mark.parametrize("factorised", [False, True])
 @pytest.mark.parametrize("training", [adam, broyden, gauss_newton, lbfgs, soap])
-def test_every_training_lowers_the_loss(training):
-    made = objective(heat())
+def test_every_training_lowers_the_loss(training, factorised):
+    made = objective(heat(), factorised=factorised)
     first = float(made.loss().detach())
     done, ended = training(made, steps(150 if training in (adam, soap) else 25), lambda *_: None)
     assert done and ended

@@ -6,7 +6,7 @@ import torch
 
 from pinnflow.compiler.reference import nested_reverse
 from pinnflow.errors import NotYet, UnknownName
-from pinnflow.trial.networks import NETWORKS, NetworkTrial, make_network
+from pinnflow.trial.networks import NETWORKS, FactorisedLinear, NetworkTrial, make_network
 from pinnflow.trial.registry import restore
 
 SETTINGS = {"inputs": 2, "outputs": 2, "width": 8, "depth": 2, "bounds": [(0, 1), (-3, 7)]}
@@ -57,6 +57,27 @@ def test_the_same_function_in_other_units(name):
     millimetres = make_network(name, **{**SETTINGS, "bounds": [(0, 1000), (-3, 7)]}, scale=[10.0, 10.0])
     stretched = POINTS * torch.tensor([1000.0, 1.0], dtype=torch.float64)
     assert torch.allclose(10 * metres(POINTS), millimetres(stretched), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_factorised_weights_begin_as_the_same_function_and_come_back_from_a_file(name):
+    plain, net = make_network(name, **SETTINGS), make_network(name, **SETTINGS, factorised=True)
+    assert torch.allclose(plain(POINTS), net(POINTS), rtol=1e-12, atol=1e-13)
+    layers = [part for part in net.modules() if isinstance(part, torch.nn.Linear)]
+    assert [isinstance(part, FactorisedLinear) for part in layers] == [True] * (len(layers) - 1) + [False]
+    steps = torch.cat([part.s.detach() for part in layers[:-1]])
+    assert 0.9 < steps.mean() < 1.1 and 0.05 < steps.std() < 0.15
+    again = restore(NetworkTrial(net).state())
+    assert torch.equal(net(POINTS), again.module(POINTS)) and again.module.config == net.config
+    assert "factorised" not in plain.config
+
+
+def test_a_step_moves_factorised_weights_as_the_chain_rule_says():
+    net = make_network("mlp", **SETTINGS, factorised=True)
+    net(POINTS).square().sum().backward()
+    layer = net.layers[1]
+    # W = diag(exp s) V: dL/ds_k = sum_j dL/dV_kj V_kj
+    assert torch.allclose(layer.s.grad, (layer.weight.grad * layer.weight).sum(dim=1), rtol=1e-10)
 
 
 def test_unknown_names_list_the_choices():
