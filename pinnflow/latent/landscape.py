@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pinnflow.errors import NonFinite, NothingToDraw, UnknownName, WrongShape
 from pinnflow.latent.canvas import FAINT, INK, finish, new_figure, palette, style
-from pinnflow.latent.strips import colours_of, join
+from pinnflow.latent.strips import colours_of, enlarge, join
 
 KINDS = ("map", "surface")
 ARROWS = 15  # velocity arrows a side
@@ -281,9 +281,11 @@ def draw_pictured(ax: Any, drawn: Landscape, i: int, *, vertical: bool = False) 
     """The images of the numbered walks at the i-th time, framed in their colours, on axes of yours."""
     from matplotlib.patches import Rectangle
 
-    tiles = colours_of(drawn.images[i], drawn.name)
+    tiles = enlarge(colours_of(drawn.images[i], drawn.name)[None])[0]
     mosaic, x, y, _ = join(tiles[:, None] if vertical else tiles[None])
     ax.imshow(mosaic, interpolation="antialiased")
+    if not vertical:  # apart from the images of the next panel
+        ax.set_xlim(-0.06 * mosaic.shape[1], 1.06 * mosaic.shape[1])
     h, w = tiles.shape[1:3]
     for number, colour in zip(range(len(tiles)), COLOURS, strict=False):
         left, upper = (x[0], y[number]) if vertical else (x[number], y[0])

@@ -295,3 +295,13 @@ def positive(name: str, value) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` is {value!r}; it must be a positive whole number")
     return value
+
+
+def stated_dimension(generator, latent_dim: int | None) -> int:
+    """`latent_dim`, or what the generator states; an error where both are missing or contradict each other."""
+    stated = getattr(generator, "latent_dim", None)
+    if latent_dim is None and stated is None:
+        raise ValueError("`latent_dim` is missing: the generator does not state it, so write `latent_dim=...`")
+    if latent_dim is not None and stated is not None and latent_dim != stated:
+        raise ValueError(f"`latent_dim` is {latent_dim}, but the generator has {stated}")
+    return int(stated) if latent_dim is None else latent_dim  # type: ignore[arg-type]

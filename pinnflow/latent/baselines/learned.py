@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pinnflow.latent.baselines.linear import stated_dimension
 from pinnflow.latent.baselines.registry import register_baseline
 from pinnflow.latent.objectives import Classifier, Objective, Spread
 from pinnflow.latent.potentials import RadialPotentials, StackedNetwork
 from pinnflow.latent.training import TrainedFlow
+from pinnflow.latent.traversal import stated_dimension
 
 
 class LearnedFlow(TrainedFlow):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pinnflow.errors import NotSolved
 from pinnflow.latent.baselines.registry import register_baseline
-from pinnflow.latent.traversal import Flow
+from pinnflow.latent.traversal import Flow, stated_dimension
 
 
 class LinearFlow(Flow):
@@ -101,16 +101,6 @@ class AxisDirections(LinearFlow):
     def __init__(self, generator=None, latent_dim=None, potentials=5, **settings):
         super().__init__(generator, latent_dim, potentials, **settings)
         self._keep(torch.eye(self.potentials, self.latent_dim, dtype=torch.float64))
-
-
-def stated_dimension(generator, latent_dim: int | None) -> int:
-    """`latent_dim`, or what the generator states; an error where both are missing or contradict each other."""
-    stated = getattr(generator, "latent_dim", None)
-    if latent_dim is None and stated is None:
-        raise ValueError("`latent_dim` is missing: the generator does not state it, so write `latent_dim=...`")
-    if latent_dim is not None and stated is not None and latent_dim != stated:
-        raise ValueError(f"`latent_dim` is {latent_dim}, but the generator has {stated}")
-    return int(stated) if latent_dim is None else latent_dim  # type: ignore[arg-type]
 
 
 def needed(generator: Callable[[Tensor], Tensor] | None, name: str) -> Callable[[Tensor], Tensor]:
