@@ -7,6 +7,7 @@ is below 1 in the mean. The bound comes from the sensitivities of the reference,
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.references import cole_hopf
+from pinnflow.methods.base import Clock
 
 Values = Callable[..., np.ndarray]
 
@@ -74,13 +76,14 @@ def find(declare: Callable, observed: Observed, seed: int, number: int) -> dict:
     """One fit to one draw, as JSON: what was found, how far off it is, and the bound."""
     points, values, bounds = observed.draw(number)
     problem = declare(points, values)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     solution = problem.fit(seed=seed)
-    seconds = time.perf_counter() - started
+    seconds, processor = time.perf_counter() - started, time.process_time() - busy
     found = {symbol.name: estimate for symbol, estimate in solution.unknowns.items()}
     return {
         "draw": number,
         "seconds": seconds,
+        "processor": processor,
         "method": solution.method,
         "reason": solution.reason,
         "stop": str(solution.stop),
@@ -115,6 +118,9 @@ def solve_observed(declare: Callable, observed: Observed, seed: int, draws: int)
         "error": worst("error"),
         "estimate": worst("standard_error"),
         "seconds": max(run["seconds"] for run in runs),
+        "processor": max(run["processor"] for run in runs),
+        "clock": "processor" if Clock.now is time.process_time else "wall",
+        "load": os.getloadavg()[0],
         "method": runs[0]["method"],
         "reason": runs[0]["reason"],
         "stop": runs[0]["stop"],

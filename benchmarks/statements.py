@@ -67,7 +67,7 @@ class Row:
         expressions = [
             problem.exact[f] for f in problem.fields if self.compared is None or f.func.__name__ in self.compared
         ]
-        return sympy.lambdify(problem.coordinates, expressions, "numpy")
+        return sympy.lambdify(problem.coordinates, expressions, ["scipy", "numpy"])
 
 
 ROWS: dict[int, Row] = {}
