@@ -1,4 +1,4 @@
-"""The command line: `pinnflow list | show | solve | plot | info`.
+"""The command line: `pinnflow list | show | solve | plot | info | traverse`.
 
 A thin layer over the public names: it finds the problem (source.py), calls `fit`, and says what happened. Exit codes:
 0 solved, 1 not solved or not to the asked tolerance, 2 bad input. Errors of pinnflow's own are told in words; what a
@@ -20,6 +20,7 @@ import typer
 
 from pinnflow import __version__
 from pinnflow.errors import NonFinite, NothingToDraw, NotSolved, NotYet, PinnflowError
+from pinnflow.latent.traverse import HELP
 
 if TYPE_CHECKING:
     from pinnflow.declare.problem import Problem
@@ -180,13 +181,58 @@ def info(file: File) -> None:
         _fact("versions", ", ".join(f"{library} {version}" for library, version in solution.versions.items()))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def traverse(context: typer.Context) -> None:
-    """Walk through the latent space of a generator. Not there yet."""
-    _refuse(
-        "`pinnflow traverse` is not there yet: it walks along potential flows in the latent space of a generator, "
-        "which this version does not hold. `pinnflow --help` lists what there is."
-    )
+@app.command()
+def traverse(
+    data: Annotated[str | None, typer.Option(metavar="NAME-or-FILE.npz", help=HELP["data"])] = None,
+    generator: Annotated[str | None, typer.Option(metavar="NAME-or-FILE", help=HELP["generator"])] = None,
+    latent_dim: Annotated[int | None, typer.Option(metavar="N", min=1, help=HELP["latent_dim"])] = None,
+    pde: Annotated[
+        str, typer.Option(metavar="NAME-or-FILE.py", help=f"{HELP['pde']} Or your own file, as for `solve`.")
+    ] = "wave",
+    potentials: Annotated[int, typer.Option(metavar="N", min=1, help=HELP["potentials"])] = 6,
+    iterations: Annotated[int | None, typer.Option(metavar="N", min=1, help=HELP["iterations"])] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help=HELP["seed"])] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help=HELP["output"])] = Path(),
+    quick: Annotated[bool, typer.Option("--quick", help=HELP["quick"])] = False,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help=HELP["device"])] = None,
+    checkpoint: Annotated[Path | None, typer.Option(metavar="FILE", help=HELP["checkpoint"])] = None,
+    resume: Annotated[bool, typer.Option("--resume", help=HELP["resume"])] = False,
+) -> None:
+    """Walk through the latent space of a generator of images, along learned potentials that obey an equation.
+
+    With no option a small VAE learns scikit-learn's digits. Writes strips and landscape as PNG and GIF, the comparison
+    with simpler methods, a table of measures, the flow, and traversal.h5, from which all pictures can be drawn again.
+    """
+    with _in_words():
+        from pinnflow.latent.traverse import Tour, explore
+
+        equation: Any = pde
+        if pde.endswith(".py"):
+            from pinnflow.source import find_problem
+
+            equation, _ = find_problem(pde)
+        tour = Tour(
+            data,
+            generator,
+            latent_dim,
+            equation,
+            potentials,
+            iterations,
+            seed,
+            output,
+            quick,
+            device,
+            checkpoint,
+            resume,
+        )
+        try:
+            found = explore(tour, typer.echo)
+        except KeyboardInterrupt:
+            if checkpoint is None or not checkpoint.exists():
+                raise
+            _complain(f"Interrupted; the same command with `--resume` goes on from `{checkpoint}`.")
+            raise typer.Exit(INTERRUPTED) from None
+        _fact("wrote", ", ".join(map(str, found.written)))
 
 
 @contextlib.contextmanager

@@ -243,7 +243,12 @@ def test_interrupt_saves_what_there_is(tmp_path):
         (["solve", "wave", "--method", "magic"], "magic"),
         (["solve", "wave", "--device", "abacus"], "abacus"),
         (["info", "absent.h5"], "There is no file `absent.h5`."),
-        (["traverse", "gan", "--steps", "3"], "`pinnflow traverse` is not there yet"),
+        (["traverse", "--pde", "wavy"], "There is no equation for potentials `wavy`. Choose one of: fokker-planck"),
+        (["traverse", "--pde", "absent.py"], "There is no file `absent.py`."),
+        (["traverse", "--generator", "magic"], "There is no generator `magic`. Choose one of: PATH of a file"),
+        (["traverse", "--data", "faces"], "There is no data set `faces`."),
+        (["traverse", "--device", "abacus"], "the device `abacus` cannot be used here"),
+        (["traverse", "--resume"], "`resume` needs the file to go on from"),
     ],
 )
 def test_bad_input_ends_with_2_and_one_message(pinnflow, tmp_path, words, message):
@@ -300,3 +305,29 @@ def test_script_and_module_are_the_same_program():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"pinnflow": "pinnflow.cli:main"}
     assert "from pinnflow.cli import main" in (ROOT / "pinnflow" / "__main__.py").read_text()
+
+
+def test_traverse_writes_pictures_measures_and_one_file(pinnflow, tmp_path):
+    """The short form, with a declaration of one's own for the equation of the potentials."""
+    (tmp_path / "ripple.py").write_text(
+        "from sympy import Eq\n"
+        "from pinnflow import Problem, coordinates, field, laplacian\n"
+        "t, z = coordinates('t'), coordinates('z', 8)\n"
+        "u = field('u', t, z)\n"
+        "problem = Problem([Eq(u.diff(t, 2), laplacian(u, z) / 9)], {t: (0, 6), z: (-3, 3)}, name='ripple')\n"
+    )
+    words = ["--pde", "ripple.py", "--potentials", "2", "--iterations", "12", "--quick", "--device", "cpu"]
+    done = pinnflow("traverse", *words, "--output", "walks", "--checkpoint", "walks/run.ckpt")
+    assert done.returncode == 0, done.stderr
+    assert "ripple: exact" in done.stdout and "random (control)" in done.stdout and "wrote" in done.stdout
+    written = {path.name for path in (tmp_path / "walks").iterdir()}
+    assert written >= {"strips.png", "landscape.gif", "comparison.png", "metrics.md", "traversal.h5", "flow.h5"}
+    assert "run.ckpt" in written
+
+
+def test_traverse_help_names_every_option(pinnflow):
+    done = pinnflow("traverse", "--help")
+    assert done.returncode == 0
+    for option in ("data", "generator", "pde", "potentials", "iterations", "seed", "output", "quick", "device"):
+        assert f"--{option} " in done.stdout
+    assert "--checkpoint" in done.stdout and "--resume" in done.stdout and "--latent-dim" in done.stdout

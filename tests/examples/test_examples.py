@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PROBLEMS = sorted((ROOT / "examples" / "problems").glob("*.py"))
 
+# Takes two minutes; its short form has a test of its own.
+LATENT = ROOT / "examples" / "latent_traversal.py"
+
 WRITES = {
     "fokker_planck": ["fokker_planck.h5", "fokker_planck.png"],
     "hamilton_jacobi": ["hamilton_jacobi.h5", "hamilton_jacobi.png"],
@@ -36,11 +39,26 @@ def run(*command, where):
     return done.stdout
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("example", [file for file in EXAMPLES if file != LATENT], ids=lambda file: file.stem)
 def test_example_runs_and_writes_what_it_says(example, tmp_path):
     printed = run(example, where=tmp_path)
     assert "relative error" in printed
     assert sorted(file.name for file in tmp_path.iterdir()) == WRITES[example.stem]
+
+
+def test_latent_example_runs_in_its_short_form(tmp_path):
+    printed = run(LATENT, "--quick", "--iterations", 12, "--potentials", 3, "--device", "cpu", where=tmp_path)
+    assert "path (7, 4, 8), images (7, 4, 1, 8, 8)" in printed
+    assert float(printed.split()[-1]) < 1e-10  # the residual of waves that are exact
+    assert {file.suffix for file in tmp_path.iterdir()} == {".png", ".gif", ".md", ".h5"}
+
+
+def test_latent_example_and_command_take_the_same_options():
+    """The shell's `-o` and `-h` apart."""
+    from pinnflow.latent.traverse import HELP
+
+    known = run(LATENT, "--help", where=ROOT)
+    assert all(f"--{name.replace('_', '-')}" in known for name in HELP)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
