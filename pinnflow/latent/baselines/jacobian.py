@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from pinnflow.errors import NotSolved, NotYet
-from pinnflow.latent.baselines.linear import needed, stated_dimension
+from pinnflow.latent.baselines.linear import needed
 from pinnflow.latent.baselines.registry import register_baseline
 from pinnflow.latent.rendering import images
-from pinnflow.latent.traversal import Flow
+from pinnflow.latent.traversal import Flow, stated_dimension
 
 VALUES = 2**21  # of images that one call of a generator may return
 ROWS = 512  # codes in one call of a generator

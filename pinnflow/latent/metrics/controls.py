@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pinnflow.latent.baselines.linear import RandomDirections, needed, stated_dimension
-from pinnflow.latent.traversal import Flow
+from pinnflow.latent.baselines.linear import RandomDirections, needed
+from pinnflow.latent.traversal import Flow, stated_dimension
 
 __all__ = ["Attractor", "Oracle", "RandomDirections"]
 
