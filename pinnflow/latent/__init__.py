@@ -23,7 +23,7 @@ _HOMES = {
     "training": ["TrainedFlow"],
     "composition": ["Chain", "Mixture"],
     "presets": ["Preset", "make_preset", "preset"],
-    "objectives": ["Classifier", "Movement", "Obedience", "Objective", "Orthogonality", "Spread"],
+    "objectives": ["Classifier", "Movement", "Obedience", "Objective", "Orthogonality", "Reconstruction", "Spread"],
     "baselines": ["baseline", "baselines", "register_baseline"],
     "generators": [
         "ConvGenerator",

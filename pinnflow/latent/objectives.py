@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -170,6 +171,68 @@ class DifferenceNetwork(nn.Module):
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         return self.layers(self.pool(4 * (after - before)))
+
+
+class Reconstruction(Objective):
+    """The published objective for linear directions: tell from both images along which field and how far a walk went.
+
+    Cross entropy for the field plus the mean distance of the signed length, walks going either way; a network with
+    three convolutions sees the two images side by side.
+
+    Args:
+        weight: as for all.
+        shift: weight of the second part in the sum.
+
+    Source: Voynov & Babenko, Unsupervised Discovery of Interpretable Directions in the GAN Latent Space (ICML 2020).
+    """
+
+    name = "reconstruction"
+    two_way = True
+
+    def __init__(self, weight: float = 1.0, *, shift: float = 0.25):
+        super().__init__(weight)
+        self.shift = float(shift)
+
+    def prepare(self, flow, generator):
+        with torch.no_grad():
+            c, height, width = images(flow.generator, flow.sample(1)).shape[1:]
+        self.network = PairNetwork(c, (height, width), flow.potentials + 1, generator)
+        self.network.to(device=own_device(flow.generator, flow.device), dtype=own_dtype(flow.generator))
+
+    def forward(self, walk):
+        scores = self.network(*walk.images)
+        told = nn.functional.cross_entropy(scores[:, :-1], walk.k.to(scores.device))
+        length = (walk.last - walk.first).to(walk.sign) * walk.sign[:, 0]
+        missed = (scores[:, -1] - length.to(scores)).abs().mean()
+        return (told + self.shift * missed).to(walk.before.dtype)
+
+
+class PairNetwork(nn.Module):
+    """Scores from two images side by side: three strided convolutions, two layers.
+
+    Args:
+        channels: of the images.
+        size: height and width in pixels.
+        scores: how many.
+        generator: of the first weights.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], scores: int, generator: torch.Generator):
+        super().__init__()
+        widths = (2 * channels, 16, 32, 64)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.LeakyReLU(0.1)]
+        pixels = math.prod(-(-side // 8) for side in size)
+        layers += [nn.Flatten(), nn.Linear(64 * pixels, 64), nn.LeakyReLU(0.1), nn.Linear(64, scores)]
+        self.layers = nn.Sequential(*layers)
+        with torch.no_grad():
+            for weight in self.layers.parameters():
+                draw = torch.randn(weight.shape, generator=generator)
+                weight.copy_(draw * (2.0 / weight[0].numel()) ** 0.5 if weight.dim() > 1 else 0 * draw)
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        return self.layers(torch.cat([before, after], dim=1))
 
 
 class Movement(Objective):

@@ -33,7 +33,27 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, outputs, dtype=torch.float64))
 
     def forward(self, x: Tensor, k: Tensor) -> Tensor:
-        return torch.matmul(self.weight[k], x[:, :, None])[:, :, 0] + self.bias[k]
+        return by_member(x, self.weight, k) + self.bias[k]
+
+
+def by_member(x: Tensor, matrices: Tensor, k: Tensor) -> Tensor:
+    """Row i of x `[n, inputs]` through the matrix `[outputs, inputs]` that k[i] says: `[n, outputs]`.
+
+    Rows of one member are gathered into one product; a matrix copied for every row would be the cost of a training.
+    """
+    members, n = len(matrices), len(x)
+    # Jets and rows under torch.func have no storage to sort; few rows, or uneven ones, are not worth it.
+    plain = type(x) is Tensor and not torch._C._are_functorch_transforms_active()
+    counts = torch.bincount(k, minlength=members) if plain else k
+    most = int(counts.max()) if plain and n else n
+    if not plain or members * most > 4 * n + 64:
+        return torch.matmul(matrices[k], x[:, :, None])[:, :, 0]
+    order = k.argsort(stable=True)
+    of = k[order]
+    slot = of * most + torch.arange(n, device=x.device) - (counts.cumsum(0) - counts)[of]
+    place = torch.empty_like(slot).index_copy_(0, order, slot)
+    grouped = x.new_zeros(members * most, x.shape[1]).index_copy(0, place, x)
+    return torch.bmm(grouped.unflatten(0, (members, most)), matrices.mT).flatten(0, 1)[place]
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnflow.latent.baselines.registry import register_baseline
-from pinnflow.latent.objectives import Classifier, Objective, Spread
+from pinnflow.latent.objectives import Classifier, Objective, Reconstruction, Spread
 from pinnflow.latent.potentials import RadialPotentials, StackedNetwork
 from pinnflow.latent.training import TrainedFlow
 from pinnflow.latent.traversal import stated_dimension
@@ -28,6 +28,7 @@ class LearnedFlow(TrainedFlow):
     """
 
     first_rate = 1e-2
+    first_objectives: tuple[type[Objective], ...] = (Classifier, Spread)
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class LearnedFlow(TrainedFlow):
     ):
         latent_dim = stated_dimension(generator, latent_dim)
         settings = {"rate": self.first_rate, **settings}
-        objectives = [Classifier(), Spread()] if objectives is None else objectives
+        objectives = [one() for one in self.first_objectives] if objectives is None else objectives
         super().__init__(generator, latent_dim, potentials, objectives=objectives, seed=seed, **settings)
         self.field = self.make_field(hidden, torch.Generator().manual_seed(seed))
         self.place_weights()
@@ -63,12 +64,9 @@ class LearnedFlow(TrainedFlow):
             return torch.autograd.grad(value.sum(), at, create_graph=create)[0]
 
 
-@register_baseline("linear-classifier")
-class LinearClassifierFlow(LearnedFlow):
-    """v_k = a_k, K directions found by the classifier alone.
-
-    Source: Voynov & Babenko, Unsupervised discovery of interpretable directions in the GAN latent space (ICML 2020).
-    """
+@register_baseline("linear")
+class LearnedDirections(LearnedFlow):
+    """v_k = a_k, K directions trained for the same objectives as potentials are."""
 
     def make_field(self, hidden, generator):
         return _Directions(self.potentials, self.latent_dim, generator)
@@ -79,6 +77,16 @@ class LinearClassifierFlow(LearnedFlow):
     def potential(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """a_k . z, `[n]`."""
         return (z * self.velocity(z, t, k)).sum(dim=1)
+
+
+@register_baseline("linear-classifier")
+class LinearClassifierFlow(LearnedDirections):
+    """v_k = a_k, K directions trained for the objective they were published with, `Reconstruction`.
+
+    Source: Voynov & Babenko, Unsupervised Discovery of Interpretable Directions in the GAN Latent Space (ICML 2020).
+    """
+
+    first_objectives = (Reconstruction,)
 
 
 class _Directions(nn.Module):
