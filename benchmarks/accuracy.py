@@ -22,7 +22,9 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -38,16 +40,27 @@ HEADER = (
 )
 
 
-def relative_error(row: Row, problem: Problem, solution: Solution, points: int = 5000, seed: int = 12345) -> float:
-    """Relative L2 error over the compared fields on fresh points."""
+def values_error(row: Row, problem: Problem, values: Callable, points: int = 5000, seed: int = 12345) -> float:
+    """Relative L2 error over the compared fields on fresh points; `values` of arrays of the coordinates, in order."""
     rng = np.random.default_rng(seed)
-    place = {c: rng.uniform(*problem.bounds[c], points) for c in problem.coordinates}
+    place = [rng.uniform(*problem.bounds[c], points) for c in problem.coordinates]
+
+    def flat(fields):
+        fields = fields if isinstance(fields, list | tuple) else [fields]
+        return np.concatenate([np.broadcast_to(f, points) for f in fields])
+
+    expected = flat(row.make_reference(problem)(*place))
+    return float(np.linalg.norm(flat(values(*place)) - expected) / np.linalg.norm(expected))
+
+
+def relative_error(row: Row, problem: Problem, solution: Solution) -> float:
+    """`values_error` of a solution."""
     fields = [f for f in problem.fields if row.compared is None or f.func.__name__ in row.compared]
-    expected = row.make_reference(problem)(*place.values())
-    expected = expected if isinstance(expected, list | tuple) else [expected]
-    expected = np.concatenate([np.broadcast_to(e, points) for e in expected])
-    found = np.concatenate([np.broadcast_to(solution.evaluate(f, place), points) for f in fields])
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+    def values(*place):
+        return [solution.evaluate(f, dict(zip(problem.coordinates, place, strict=True))) for f in fields]
+
+    return values_error(row, problem, values)
 
 
 def solve_row(row: Row, seed: int, draws: int = 3) -> dict:
@@ -139,9 +152,32 @@ def markdown(results: list[dict], classical: dict[int, dict] | None = None) -> s
         ]
         if classical is not None:
             other = classical.get(number)
-            cells.append(f"{took(other['seconds'])} s, {other['toolkit']}" if other else "")
+            reached = "" if not other or other["reached"] else f" (to {other['error']:.0e})"
+            cells.append(f"{took(other['seconds'])} s{reached}, {other['toolkit']}" if other else "")
         lines.append(f"{head}| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def ratios(results: list[dict]) -> str:
+    """How far estimates are from the errors: of the problems by the worst of their seeds, and of the runs."""
+    runs = [facts for facts in results if "failed" not in facts]
+    problems: dict = {}
+    for facts in runs:
+        low, high = problems.get(facts["problem"], (np.inf, 0.0))
+        problems[facts["problem"]] = min(low, facts["ratio"]), max(high, facts["ratio"])
+    counted = [("problems", list(problems.values())), ("runs", [(facts["ratio"],) * 2 for facts in runs])]
+    return "; ".join(
+        f"of {len(pairs)} {what} the estimate is within a factor 10 of the error in "
+        f"{sum(low >= 0.1 and high <= 10 for low, high in pairs)}, above ten times it in "
+        f"{sum(high > 10 for _, high in pairs)}, below a tenth of it in {sum(low < 0.1 for low, _ in pairs)}"
+        for what, pairs in counted
+    )
+
+
+def stored(name: str) -> list[dict]:
+    """The results in a file beside this module; none where there is no such file."""
+    path = Path(__file__).with_name(name)
+    return json.loads(path.read_text())["results"] if path.exists() else []
 
 
 def surroundings() -> dict:
@@ -177,10 +213,18 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="of noisy observations; 20 in the stored table")
     parser.add_argument("--json", help="file for the results; those of other rows and seeds stay in it")
     parser.add_argument("--processor", action="store_true", help="count processor time, for a machine that is shared")
+    parser.add_argument("--show", action="store_true", help="run nothing; print the stored table")
     parser.add_argument("--peers", action="store_true", help="rows 1, 6 and 11 beside other toolkits (extra `bench`)")
     arguments = parser.parse_args()
     if arguments.processor:
         Clock.now = staticmethod(time.process_time)
+    if arguments.show:
+        results = stored("accuracy.json")
+        print(markdown(results, {facts["row"]: facts for facts in stored("classical.json")}))
+        print(
+            "\n" + ratios(results), "With the invented problems: " + ratios(results + stored("invented.json")), sep="\n"
+        )
+        return
     if arguments.peers:
         from benchmarks import peers  # which reads this module
 

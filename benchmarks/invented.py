@@ -17,7 +17,7 @@ import scipy.special
 import sympy
 from sympy import Eq, Rational, cos, cosh, erf, exp, pi, sin, sinh, sqrt
 
-from benchmarks.accuracy import HEADER, line, markdown, merge, solve_row
+from benchmarks.accuracy import HEADER, line, markdown, merge, ratios, solve_row, stored
 from benchmarks.statements import Row, on_square
 from pinnflow import Problem, coordinates, field
 from pinnflow.methods.base import Clock
@@ -251,7 +251,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="numbers, separated by commas")
     parser.add_argument("--json", help="file for the results; those of other rows and seeds stay in it")
     parser.add_argument("--processor", action="store_true", help="count processor time, for a machine that is shared")
+    parser.add_argument("--show", action="store_true", help="run nothing; print the stored table")
     arguments = parser.parse_args()
+    if arguments.show:
+        print(markdown(stored("invented.json")), ratios(stored("invented.json")), sep="\n\n")
+        return
     if arguments.processor:
         Clock.now = staticmethod(time.process_time)
     print(HEADER, flush=True)
@@ -264,7 +268,6 @@ def main() -> None:
                 content = merge(arguments.json, results[-1:])
                 with open(arguments.json, "w") as file:
                     json.dump(content, file, indent=1)
-    print(markdown(results))
 
 
 if __name__ == "__main__":

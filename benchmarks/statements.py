@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import sympy
@@ -63,11 +64,16 @@ class Row:
     def make_reference(self, problem: Problem) -> Reference:
         """Values of the compared fields at arrays of the coordinates, in the order of the problem."""
         if self.reference is not None:
-            return self.reference()
+            return _made(self.reference)
         expressions = [
             problem.exact[f] for f in problem.fields if self.compared is None or f.func.__name__ in self.compared
         ]
         return sympy.lambdify(problem.coordinates, expressions, ["scipy", "numpy"])
+
+
+@lru_cache
+def _made(reference: Callable[[], Reference]) -> Reference:
+    return reference()
 
 
 ROWS: dict[int, Row] = {}

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.references.periodic import dealias, integrate, real_history
 
 
-def reference(n: int = 256, steps: int = 20_000) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def reference(n: int = 512, steps: int = 40_000) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """u(t, x) at scattered points."""
     a, b, c = 100 / 16, 100 / 16**2, 100 / 16**4
     x = 2 * np.pi * np.arange(n) / n
