@@ -22,6 +22,30 @@ def log_cosh(s: Tensor) -> Tensor:
     return torch.nn.functional.softplus(2 * s, 1.0, 50.0) - s - LOG_TWO
 
 
+def own(quantity: Tensor, member: Tensor | None) -> Tensor:
+    """A quantity `[members, ...]` as it is, or that of each row's member, `[n, 1, ...]`."""
+    return quantity if member is None else quantity[member][:, None]
+
+
+def by_member(z: Tensor, vectors: Tensor, member: Tensor) -> Tensor:
+    """Row i of z `[n, d]` times the vectors `[members, features, d]` of its member: `[n, features]`.
+
+    Rows of one member go through one product, so the vectors are neither copied for every row nor taken for nothing.
+    """
+    members, n = len(vectors), len(member)
+    plain = type(z) is Tensor and not torch._C._are_functorch_transforms_active()
+    counts = torch.bincount(member, minlength=members) if plain else member
+    widest = int(counts.max()) if plain and n else n
+    if not plain or members * widest > 4 * n + 64:  # too uneven, or z is no array of numbers
+        return torch.matmul(vectors[member], z[:, :, None])[..., 0]
+    order = member.argsort(stable=True)
+    sorted_member = member[order]
+    slot = sorted_member * widest + torch.arange(n, device=z.device) - (counts.cumsum(0) - counts)[sorted_member]
+    place = torch.empty_like(slot).index_copy_(0, order, slot)
+    grouped = z.new_zeros(members * widest, z.shape[1]).index_copy(0, place, z).unflatten(0, (members, widest))
+    return torch.bmm(grouped, vectors.mT).flatten(0, 1)[place]
+
+
 class Columns(nn.Module):
     """What all families share: where time and space are among the columns, and the box.
 
@@ -51,22 +75,25 @@ class Columns(nn.Module):
     def normal(self, generator, *shape) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    def onto(self, z: Tensor, vectors: Tensor) -> Tensor:
-        """z . v, `[n, members, features]`, for vectors `[members, features, d]` or `[n, 1, features, d]`."""
-        if vectors.dim() == 4:
-            return torch.matmul(vectors, z[:, None, :, None])[..., 0]
-        return torch.nn.functional.linear(z, vectors.flatten(0, 1)).unflatten(1, (self.members, self.features))
+    def onto(self, z: Tensor, vectors: Tensor, member: Tensor | None = None) -> Tensor:
+        """z . v, `[n, members, features]`, for vectors `[members, features, d]`; `[n, 1, features]` with a `member`."""
+        if member is not None:
+            return by_member(z, vectors, member)[:, None]
+        return torch.nn.functional.linear(z, vectors.flatten(0, 1)).unflatten(1, (len(vectors), self.features))
 
     def forward(self, points: Tensor, member: Tensor | None = None) -> Tensor:
         """u, `[n, members]`; with one `member` for each row `[n]`, its value alone, `[n, 1]`, at the cost of one."""
-        return self.value(points, self.weights(member))
+        return self.value(points, *self.weights(member))
 
-    def weights(self, member: Tensor | None) -> dict[str, Tensor]:
-        """The parameters by name, `[members, ...]`, or those of each row's member, `[n, 1, ...]`."""
-        own = dict(self.named_parameters(recurse=False))
-        return own if member is None else {name: weight[member][:, None] for name, weight in own.items()}
+    def weights(self, member: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The parameters by name, `[members, ...]`, and `member`; of few rows only the members that they use."""
+        weights = dict(self.named_parameters(recurse=False))
+        if member is None or len(member) >= self.members:
+            return weights, member
+        used, member = torch.unique(member, return_inverse=True)
+        return {name: weight[used] for name, weight in weights.items()}, member
 
-    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
         raise NotImplementedError
 
 
@@ -92,23 +119,31 @@ class RidgeWaves(Columns):
         self.register_buffer("drift", torch.as_tensor(drift, dtype=torch.float64))
         self.register_buffer("matrix", None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64))
         self.even = even
+        self.still = not self.drift.any()
+        self.isotropic = matrix is not None and multiple_of_unity(self.matrix)
         self.directions = nn.Parameter(self.normal(generator, members, features, d))
         self.log_slopes = nn.Parameter(math.log(3.0 / self.half) + 0.3 * self.normal(generator, members, features))
         self.offsets = nn.Parameter(1.5 * self.normal(generator, members, features))
         self.amplitudes = nn.Parameter(self.normal(generator, members, features) / features**0.5)
 
-    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
         t, z = self.split(points)
-        n = weights["directions"] / torch.linalg.vector_norm(weights["directions"], dim=-1, keepdim=True)
+        size = torch.linalg.vector_norm(weights["directions"], dim=-1)
         slope = weights["log_slopes"].exp()
-        place = self.onto(z - self.center, n) * slope + weights["offsets"]
-        ahead = slope * (n @ self.drift)  # speeds times slopes, [members, features]
+        place = self.onto(z - self.center, weights["directions"], member) * own(slope / size, member)
+        place = place + own(weights["offsets"], member)
+        along = torch.zeros_like(slope) if self.still else weights["directions"] @ self.drift / size  # g . n
         elapsed = (t - self.start)[:, :, None]
-        weight = weights["amplitudes"] / slope
+        weight = own(weights["amplitudes"] / slope, member)
+        middle = place if self.still else place - own(slope * along, member) * elapsed
         if self.matrix is None:
-            return (weight * log_cosh(place - ahead * elapsed)).sum(dim=-1)
-        apart = slope * torch.sqrt((n @ self.drift) ** 2 - ((n @ self.matrix) * n).sum(dim=-1))
-        middle = place - ahead * elapsed
+            return (weight * log_cosh(middle)).sum(dim=-1)
+        if self.isotropic:
+            curved = self.matrix[0, 0].expand_as(slope)
+        else:
+            n = weights["directions"] / size[..., None]
+            curved = ((n @ self.matrix) * n).sum(dim=-1)  # n . C n
+        apart = own(slope * torch.sqrt(along**2 - curved), member)
         there, back = log_cosh(middle + apart * elapsed), log_cosh(middle - apart * elapsed)
         return (weight * (there + back if self.even else there - back)).sum(dim=-1)
 
@@ -136,25 +171,30 @@ class PlaneWaves(Columns):
         self.phases = nn.Parameter(3.0 * self.normal(generator, members, features, roots))
         self.amplitudes = nn.Parameter(self.normal(generator, members, features, roots) / (features * roots) ** 0.5)
 
-    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
         t, z = self.split(points)
         elapsed = (t - (self.start + self.end) / 2)[:, :, None]
-        place = self.onto(z - self.center, weights["wave_numbers"])
+        place = self.onto(z - self.center, weights["wave_numbers"], member)
         total, r = 0.0, 0
         for polynomial, multiplicity in self.factors:
             for root in polynomial.roots(weights["wave_numbers"]).unbind(-1):
-                growth, frequency = root.real, root.imag
+                growth, frequency = own(root.real, member), own(root.imag, member)
                 largest = growth.abs() * (self.end - self.start) / 2
                 for power in range(multiplicity):
                     wave = torch.exp(growth * elapsed - largest) * torch.cos(
-                        place + frequency * elapsed + weights["phases"][..., r]
+                        place + frequency * elapsed + own(weights["phases"][..., r], member)
                     )
-                    term = (weights["amplitudes"][..., r] * wave).sum(dim=-1)
+                    term = (own(weights["amplitudes"][..., r], member) * wave).sum(dim=-1)
                     total = total + (
                         term if power == 0 else (elapsed[:, :, 0] / (self.end - self.start)) ** power * term
                     )
                     r += 1
         return total
+
+
+def multiple_of_unity(matrix: Tensor) -> bool:
+    """Whether a matrix `[d, d]` is c times the identity."""
+    return bool(torch.equal(matrix, matrix[0, 0] * torch.eye(len(matrix), dtype=matrix.dtype)))
 
 
 class _Polynomial:

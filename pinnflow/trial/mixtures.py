@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pinnflow.trial.families import Columns
+from pinnflow.trial.families import Columns, own
 
 
 class GaussianMixture(Columns):
@@ -42,21 +42,21 @@ class GaussianMixture(Columns):
 
     def log_density(self, points: Tensor, member: Tensor | None = None) -> Tensor:
         """log u, `[n, members]` or `[n, 1]` as in a call: its gradient is safe where the density itself is tiny."""
-        weights = self.weights(member)
+        weights, member = self.weights(member)
         t, z = self.split(points)
         z = z - self.center
         z = z if self.rotation is None else z @ self.rotation
         elapsed = t - self.start
-        total = weights["log_weights"] + self.growth * elapsed[:, :, None]  # [n, members, features]
-        width = (2 * weights["log_widths"]).exp()
+        total = own(weights["log_weights"], member) + self.growth * elapsed[:, :, None]  # [n, members, features]
+        width = own((2 * weights["log_widths"]).exp(), member)
         for axes, diffusion, drift in self.groups:
             stretch = torch.exp(drift * elapsed)  # [n, 1]
             y = z[:, axes] - self.constant[axes] * _integral(drift, elapsed)
             means = weights["means"][..., axes]
             squares = (
                 (y**2).sum(dim=1)[:, None, None]
-                - 2 * stretch[:, :, None] * self.onto(y, means)
-                + stretch[:, :, None] ** 2 * (means**2).sum(dim=-1)
+                - 2 * stretch[:, :, None] * self.onto(y, means, member)
+                + stretch[:, :, None] ** 2 * own((means**2).sum(dim=-1), member)
             )
             variance = stretch[:, :, None] ** 2 * width + 2 * diffusion * _integral(2 * drift, elapsed)[:, :, None]
             total = total - squares / (2 * variance) - len(axes) / 2 * torch.log(variance / (self.half / 2) ** 2)
@@ -98,22 +98,22 @@ class RotatingMixture(Columns):
 
     def log_density(self, points: Tensor, member: Tensor | None = None) -> Tensor:
         """log u, `[n, members]` or `[n, 1]` as in a call."""
-        weights = self.weights(member)
+        weights, member = self.weights(member)
         t, z = self.split(points)
         d, elapsed = self.dimension, (t - self.start)[:, :, None]
         blocks = torch.linalg.matrix_exp(elapsed * self.block)
         turn = blocks[:, d:, d:].mT  # e^(Bt)
         spread = turn @ blocks[:, :d, d:]
         shift = torch.linalg.matrix_exp(elapsed * self.mean)[:, :d, d]
-        width = (2 * weights["log_widths"]).exp()[..., None, None]
+        width = own((2 * weights["log_widths"]).exp(), member)[..., None, None]
         covariance = width * (turn @ turn.mT)[:, None, None] + spread[:, None, None]
-        means = (turn[:, None, None] @ weights["means"][..., None])[..., 0] + shift[:, None, None]
+        means = (turn[:, None, None] @ own(weights["means"], member)[..., None])[..., 0] + shift[:, None, None]
         lower = torch.linalg.cholesky(covariance)
         away = torch.linalg.solve_triangular(lower, ((z - self.center)[:, None, None] - means)[..., None], upper=False)[
             ..., 0
         ]
         log_root = torch.log(torch.diagonal(lower, dim1=-2, dim2=-1) / (self.half / 2)).sum(dim=-1)
-        total = weights["log_weights"] + self.growth * elapsed - (away**2).sum(dim=-1) / 2 - log_root
+        total = own(weights["log_weights"], member) + self.growth * elapsed - (away**2).sum(dim=-1) / 2 - log_root
         return torch.logsumexp(total, dim=-1)
 
     def forward(self, points: Tensor, member: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pinnflow.trial.families import Columns
+from pinnflow.trial.families import Columns, multiple_of_unity, own
 
 
 class SoftPlanes(Columns):
@@ -33,14 +33,19 @@ class SoftPlanes(Columns):
         self.register_buffer("diffusion", torch.as_tensor(diffusion, dtype=torch.float64))
         self.register_buffer("drift", torch.as_tensor(drift, dtype=torch.float64))
         # Planes that cross within the box, whatever the viscosity: heights of the order of momentum times length.
+        self.isotropic = multiple_of_unity(self.diffusion)
+        self.still = not self.drift.any()
         self.momenta = nn.Parameter(self.normal(generator, members, features, d) / d**0.5)
         self.offsets = nn.Parameter(0.3 * self.half * self.normal(generator, members, features))
 
-    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
         t, z = self.split(points)
         p, elapsed = weights["momenta"], t - self.start
-        height = self.kappa * ((p @ self.diffusion) * p).sum(dim=-1) + p @ self.drift
-        planes = self.onto(z - self.center, p) + weights["offsets"] - height * elapsed[:, :, None]
+        spread = self.diffusion[0, 0] * p if self.isotropic else p @ self.diffusion
+        height = self.kappa * (spread * p).sum(dim=-1)
+        height = height if self.still else height + p @ self.drift
+        planes = self.onto(z - self.center, p, member) + own(weights["offsets"], member)
+        planes = planes - own(height, member) * elapsed[:, :, None]
         return self.source * elapsed - torch.logsumexp(-self.kappa * planes, dim=-1) / self.kappa
 
 
@@ -62,12 +67,13 @@ class MergingShocks(Columns):
         self.speeds = nn.Parameter(self.normal(generator, members, features))
         self.offsets = nn.Parameter(0.3 * self.half * self.normal(generator, members, features))
 
-    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
         t, z = self.split(points)
         p = weights["speeds"]
         height = self.steepening * p**2 / 2 + self.drift * p
-        planes = self.onto(z - self.center, p[..., None]) + weights["offsets"] - height * (t - self.start)[:, :, None]
-        return (torch.softmax(-self.kappa * planes, dim=-1) * p).sum(dim=-1)
+        planes = self.onto(z - self.center, p[..., None], member) + own(weights["offsets"], member)
+        planes = planes - own(height, member) * (t - self.start)[:, :, None]
+        return (torch.softmax(-self.kappa * planes, dim=-1) * own(p, member)).sum(dim=-1)
 
 
 class Paraboloids(Columns):
@@ -98,16 +104,16 @@ class Paraboloids(Columns):
         turns = 0.3 * self.normal(generator, members, d, d) if d <= 64 else None
         self.turns = None if turns is None else nn.Parameter(turns)
 
-    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
         t, z = self.split(points)
         elapsed = t - self.start
         y = (z - self.center - self.drift * elapsed) @ self.root
-        away = y[:, None] - weights["centres"] @ self.root  # [n, members, d]
+        away = y[:, None] - own(weights["centres"] @ self.root, member)  # [n, members, d]
         if self.turns is not None:
             q = torch.linalg.matrix_exp(weights["turns"] - weights["turns"].mT)
-            away = (away[..., None, :] @ q)[..., 0, :]
-        delay = elapsed[:, :, None] + weights["log_delays"].exp()
-        return self.source * elapsed + weights["offsets"] + (away**2 / delay).sum(dim=-1) / 4
+            away = (away[..., None, :] @ own(q, member))[..., 0, :]
+        delay = elapsed[:, :, None] + own(weights["log_delays"].exp(), member)
+        return self.source * elapsed + own(weights["offsets"], member) + (away**2 / delay).sum(dim=-1) / 4
 
 
 class Barenblatt(Columns):
@@ -135,13 +141,13 @@ class Barenblatt(Columns):
         self.log_radii = nn.Parameter(math.log(self.half * d**0.5) + 0.2 * self.normal(generator, members))
         self.log_delays = nn.Parameter(math.log(self.end - self.start) + 0.5 * self.normal(generator, members))
 
-    def value(self, points: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
         t, z = self.split(points)
-        delay = weights["log_delays"].exp()
+        delay = own(weights["log_delays"].exp(), member)
         s = t - self.start + delay  # [n, members]
-        away = ((z[:, None] - self.center - weights["centres"]) ** 2).sum(dim=-1)
+        away = ((z[:, None] - self.center - own(weights["centres"], member)) ** 2).sum(dim=-1)
         # C from the radius of the spot at the start.
-        height = self.steep * (2 * weights["log_radii"]).exp() * delay ** (-2 * self.beta)
+        height = self.steep * own((2 * weights["log_radii"]).exp(), member) * delay ** (-2 * self.beta)
         inside = torch.relu(height - self.steep * away * s ** (-2 * self.beta))
         profile = inside if self.power == 2 else _root(inside, self.power - 1)
         return s ** (-self.dimension * self.beta) * profile
