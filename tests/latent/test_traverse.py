@@ -176,3 +176,38 @@ def test_bad_options_are_refused_before_anything_is_trained(tmp_path, monkeypatc
         explore(Tour(output=tmp_path, quick=True, **options), told.append)
     assert not told and not list(tmp_path.iterdir())
     assert issubclass(error, (PinnflowError, OSError))  # what the shell tells in words
+
+
+def test_programs_on_the_page_run(tmp_path, monkeypatch):
+    """docs/latent.md, typed in block by block, with short trainings and few walks."""
+    import re
+    from pathlib import Path
+
+    from pinnflow.latent import metrics
+    from pinnflow.latent.training import TrainedFlow
+
+    fit, evaluate = TrainedFlow.fit, metrics.evaluate
+    monkeypatch.setattr(TrainedFlow, "fit", lambda self: fit(self, iterations=2, batch=8))
+    monkeypatch.setattr(metrics, "evaluate", lambda flow: evaluate(flow, pairs=100, quick=True))
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "latent.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S)
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2 and names["flow"].form == "exact"
+    assert (names["back"][-1] - names["start"]).abs().max() < 1e-6
+    assert {path.name for path in tmp_path.iterdir()} == {"strips.png", "flow.h5"}
+
+
+def test_options_on_the_page_are_those_there_are():
+    from pathlib import Path
+
+    from pinnflow.latent import generator_names
+    from pinnflow.latent.presets import PRESETS
+    from pinnflow.latent.traverse import HELP
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "latent.md").read_text(encoding="utf-8")
+    assert all(f"--{name.replace('_', '-')}" in page for name in HELP if name != "output")
+    assert all(f"`{name}`" in page for name in PRESETS)
+    assert all(f"`{name}`" in page for name in generator_names() if name not in ("biggan", "autoencoder-kl"))
