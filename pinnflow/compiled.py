@@ -97,12 +97,13 @@ class Compiled:
             enforced.
         plan: which derivatives are taken where and by which rule; `print(compiled.plan)`.
         backend: how the last loss was computed, a sentence.
+        coin: the `torch.Generator` of random lines; a training that is to resume to the same digits keeps its state.
     """
 
     def __init__(self, problem, points, seed, dtype, device, backend, probes=None):
         self.problem = problem
         self._evaluation = Evaluation(problem, probes)
-        self._generator, self._coin = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        self._generator, self.coin = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         self._dtype, self._device, self._backend = dtype, device, backend
         self._counts, self._given = self._read(points)
         self.unknowns = nn.ParameterDict(
@@ -246,7 +247,7 @@ class Compiled:
         unknowns = {
             symbol: self.unknowns[symbol.name].to(device=device, dtype=dtype) for symbol in self._evaluation.unknowns
         }
-        signs = [one.to(points[next(iter(points))]) for one in self._evaluation.draw(points, self._coin, terms, copies)]
+        signs = [one.to(points[next(iter(points))]) for one in self._evaluation.draw(points, self.coin, terms, copies)]
         return points, unknowns, rows, signs
 
     def _rows_of(self, name):

@@ -14,6 +14,12 @@ from pinnflow.errors import DeclarationError
 from pinnflow.latent.potentials import ForRows
 
 
+MANY = 256
+"""Dimensions above which a training estimates Laplacians along random lines instead of taking them exactly."""
+
+LINES = 16  # of each of the two estimates
+
+
 class Equation:
     """A problem over (t, z) and its residual for K stacked functions.
 
@@ -82,16 +88,35 @@ class Equation:
             worst = torch.maximum(worst, torch.where(size > 0, share, 0.0))
         return worst
 
-    def disobedience(self, module: nn.Module, points: Tensor, k: Tensor, *, identically: bool = False) -> Tensor:
+    def disobedience(
+        self,
+        module: nn.Module,
+        points: Tensor,
+        k: Tensor,
+        *,
+        identically: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """A number without units that is 0 where equations and conditions hold; differentiable by weights and points.
 
         For every equation the mean square of the residual over that of its terms; for every condition its mean square
-        over that of the fields. Equations that hold identically are left out.
+        over that of the fields. Equations that hold identically are left out. In more than 256 dimensions the square of
+        the residual is the product of two estimates along random lines, because the square of one would be too large by
+        its variance; such a number can be below 0.
+
+        Args:
+            module, points, k: as for `residuals`.
+            identically: whether the equations hold by construction.
+            generator: of the random lines.
         """
         total = points.new_zeros(())
         if not identically:
-            for terms in self._terms(module, points, k).values():
-                total = total + terms.sum(dim=1).square().mean() / terms.square().sum(dim=1).mean().clamp(min=1e-30)
+            first = self._terms(module, points, k, generator)
+            other = first if generator is None or self.latent_dim <= MANY else self._terms(module, points, k, generator)
+            for name, terms in first.items():
+                square = (terms.sum(dim=1) * other[name].sum(dim=1)).mean()
+                size = (terms.square() + other[name].square()).sum(dim=1).mean() / 2
+                total = total + square / size.clamp(min=1e-30)
         conditions = [name for name in self.names if name not in self._equations]
         if conditions:
             values = self._of(points).residuals(ForRows(module, k), dict.fromkeys(conditions, points))
@@ -99,14 +124,19 @@ class Equation:
             total = total + sum(r.square().mean() for r in values.values()) / size
         return total
 
-    def _terms(self, module, points, k):
-        return self._of(points).terms(ForRows(module, k), dict.fromkeys(self._equations, points))
+    def _terms(self, module, points, k, generator=None):
+        """Terms of the equations, `{name: [n, terms]}`; with a `generator` estimates, in many dimensions."""
+        estimated = generator is not None and self.latent_dim > MANY
+        compiled = self._of(points, LINES if estimated else None)
+        if estimated:
+            compiled.coin.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return compiled.terms(ForRows(module, k), dict.fromkeys(self._equations, points))
 
-    def _of(self, points):
-        key = points.dtype, points.device
+    def _of(self, points, lines=None):
+        key = points.dtype, points.device, lines
         if key not in self._compiled:
             self._compiled[key] = pinnflow.compile(
-                self.problem, points=1, dtype=points.dtype, device=points.device, backend="eager"
+                self.problem, points=1, dtype=points.dtype, device=points.device, backend="eager", probes=lines
             )
         return self._compiled[key]
 

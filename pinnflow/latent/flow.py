@@ -237,9 +237,14 @@ class PotentialFlow(TrainedFlow):
         with torch.no_grad():
             return self.equation.relative(self.field, self.equation.points(z, t), self.index(k, len(z)))
 
-    def disobedience(self, z: Tensor, t: Tensor, k: Tensor) -> Tensor:
-        """What `Obedience` makes small, a number that scaling the potential does not change; differentiable."""
-        return self.equation.disobedience(self.field, self.equation.points(z, t), k, identically=self.form == "exact")
+    def disobedience(self, z: Tensor, t: Tensor, k: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What `Obedience` makes small, a number that scaling the potential does not change; differentiable.
+
+        With a `generator` Laplacians in more than 256 dimensions are estimated along random lines.
+        """
+        return self.equation.disobedience(
+            self.field, self.equation.points(z, t), k, identically=self.form == "exact", generator=generator
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes the flow without its generator to an HDF5 file: equation, settings, weights, history."""

@@ -336,13 +336,13 @@ class Obedience(Objective):
     mean square of the potential. Taken at codes of the walks, one time for each row.
 
     Args:
-        weight: as for all.
-        rows: codes of the batch that are taken.
+        weight: as for all. A small one leaves potentials that break their equation.
+        rows: codes of the batch that are taken at most.
     """
 
     name = "equation"
 
-    def __init__(self, weight: float = 1.0, *, rows: int = 32):
+    def __init__(self, weight: float = 30.0, *, rows: int = 192):
         super().__init__(weight)
         self.rows = rows
 
@@ -351,7 +351,7 @@ class Obedience(Objective):
         n = min(self.rows, len(walk.k))
         z = walk.before[:n]
         t = flow.equation.horizon * torch.rand(n, generator=walk.generator, dtype=torch.float64).to(z)
-        return flow.disobedience(z, t, walk.k[:n])
+        return flow.disobedience(z, t, walk.k[:n], walk.generator)
 
 
 def pushforward(generator, z: Tensor, v: Tensor) -> Tensor:
