@@ -15,6 +15,7 @@ from pinnflow.methods.evolution import LARGEST_STATE, Evolution
 from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.least_squares import Candidate, Search
 from pinnflow.methods.newton import NewtonSearch
+from pinnflow.methods.spaces import Spaces
 from pinnflow.methods.unknowns import fixed
 
 GROWTH = 1.5  # of the spatial basis from one resolution to the next
@@ -34,15 +35,15 @@ class Solved:
         return self.trial.function
 
 
-class _OneBasis(Evolution):
-    """The evolution method on a given basis."""
+class _OneBasis(Spaces):
+    """The systems on a given basis."""
 
-    def __init__(self, task, form, basis):
-        super().__init__(task, form)
+    def __init__(self, task, form, rounds, basis):
+        super().__init__(task, form, rounds)
         self.given = basis
 
     def basis(self, family, size):
-        return self.given if self.given is not None else super().basis(family, size)
+        return self.given
 
 
 class ForwardEvolution:
@@ -71,7 +72,8 @@ class ForwardEvolution:
         sizes = {"waves": 33, "splines": 24}
         default = {0: 1, 1: 33, 2: 80}.get(len(search.space), 120)
         tolerance = 1e-4
-        size = {f: sizes.get(f, default) for f in search.families()}
+        # A basis that stays as the coefficients move: of splines in the plane and of modes none is kept.
+        size = {f: sizes.get(f, default) for f in search.spaces.families() if f not in ("sheets", "modes")}
         for _ in range(8):
             for family in size:
                 search.integrate(family, size[family], tolerance)
@@ -89,8 +91,8 @@ class ForwardEvolution:
         return Solved(best.trial, best.score, best.seconds)
 
     def _place(self, last):
-        self.search.rounds = [last]
-        self.basis = self.search.basis(self.family, self.size)
+        self.search.rounds[:] = [last]
+        self.basis = self.search.spaces.basis(self.family, self.size)
 
     def at(self, values: np.ndarray) -> Solved | None:
         """The solution for these coefficients; None where the integration does not reach the end."""
@@ -101,7 +103,8 @@ class ForwardEvolution:
         form = semidiscrete_form(forward)
         if isinstance(form, str):
             return None
-        one = _OneBasis(forward, form, self.basis)
+        one = Evolution(forward, form)
+        one.spaces = _OneBasis(forward, form, one.rounds, self.basis)
         one.attempts = 4  # patience bounds the time, not the number of steps
         done = one.integrate(self.family, self.size, LATEST_TOLERANCE / 10 ** min(self.level, 3))
         if done is None:

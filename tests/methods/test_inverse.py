@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import sympy
-from sympy import Eq, pi, sin
+from sympy import Eq, Rational, exp, pi, sin, sqrt
 
 from pinnflow import Bounds, Observations, Problem, coordinates, field
 from pinnflow.methods.base import Clock, Task
@@ -68,6 +68,25 @@ def test_standard_errors_are_those_of_the_cramer_rao_bound():
         scaled.append((np.array([float(f) for f in found]) - (0.7, 2.0)) / bound)
     # Root mean square of 16 standard normal numbers: within 0.5 and 1.6 in more than 99.9 % of cases.
     assert 0.5 < np.sqrt(np.mean(np.square(scaled))) < 1.6
+
+
+def test_the_rate_of_a_nonlinear_evolution_is_found_on_a_basis_that_stays():
+    """Fisher's wave (1 + exp((x - 5 t / sqrt 6) / sqrt 6))^-2 has rate 1."""
+    u, p = field("u", t, x), sympy.symbols("p", real=True)
+    exact = (1 + exp((x - 5 * t / sqrt(6)) / sqrt(6))) ** -2
+    rng = np.random.default_rng(0)
+    place = {t: rng.uniform(0, 1, 30), x: rng.uniform(-2, 2, 30)}
+    values = sympy.lambdify((t, x), exact)(*place.values())
+    problem = Problem(
+        [Eq(u.diff(t), u.diff(x, 2) + p * u * (1 - u))],
+        {t: (0, 1), x: (-2, 2)},
+        [Eq(u.subs(t, 0), exact.subs(t, 0)), *(Eq(u.subs(x, end), exact.subs(x, end)) for end in (-2, 2))],
+        unknowns={p: Rational(1, 2)},
+        observations=[Observations(u, place, values)],
+    )
+    solution = problem.fit(progress=False, time_limit=60)
+    assert float(solution.unknowns[p]) == pytest.approx(1, rel=1e-7)
+    assert "integration in time" in solution.reason
 
 
 def test_noise_is_estimated_from_the_residuals_where_it_is_not_given():
