@@ -149,7 +149,7 @@ class TrainedFlow(Flow):
         for name, value in values.items():
             if not bool(torch.isfinite(value)):
                 raise NonFinite(
-                    f"the objective `{name}` of `{self.name}` is {float(value)} in iteration {self.iteration}"
+                    f"the objective `{name}` of `{self.name}` is {float(value.detach())} in iteration {self.iteration}"
                 )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
