@@ -23,6 +23,7 @@ _HOMES = {
     "training": ["TrainedFlow"],
     "composition": ["Chain", "Mixture"],
     "property": ["Gain", "GradientFlow", "ImageProperty", "LangevinFlow", "LinearPropertyFlow"],
+    "supervised": ["Equivariance", "ExactSequences", "PairMatching", "Sequences", "equivariance_error"],
     "surrogate": ["Surrogate", "fit_surrogate"],
     "metrics.properties": ["PropertyTable", "compare_on_property", "image_similarity"],
     "likelihood": ["Likelihood", "elbo", "importance_weighted"],

@@ -1,0 +1,334 @@
+r"""Flows fitted to known transformations: sequences of images x_0, ..., x_T, each along one transformation k.
+
+The codes z_0 of the first images are known, or come from an encoder. With z_t after t steps of field k,
+
+$$\min_v \sum_{t = 1}^T |G(z_t) - x_t|^2 \Big/ \sum_{t = 1}^T |G(z_0) - x_t|^2,$$
+
+squares summed over the pixels: 0 for a flow that moves as the transformation does, 1 for one that does not move.
+Velocities count as they are, because their sizes are to be learned as well. Beyond T nothing was seen, and the error
+there says whether the flow has found the transformation or only its beginning.
+
+Source: Song, Keller, Sebe & Welling, Flow factorized representation learning (NeurIPS 2023), for the task.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pinnflow.errors import NonFinite, WrongShape
+from pinnflow.latent.rendering import at_rest, images, own_device, own_dtype, render
+from pinnflow.latent.training import Progress, TrainedFlow
+from pinnflow.latent.traversal import Flow, positive
+
+Encoder = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of a training step or a measurement.
+
+    Attributes:
+        codes: z_0, `[n, d]`.
+        labels: the transformation of each, `[n]`.
+        targets: x_t, `[n, c, h, w]` for one t of each row, or `[T + 1, n, c, h, w]`.
+    """
+
+    codes: Tensor
+    labels: Tensor
+    targets: Tensor
+
+
+class Sequences:
+    """Sequences of images along known transformations, held in memory.
+
+    Args:
+        codes: of the first images, `[n, d]`; or an encoder, which answers the images `[n, c, h, w]` with codes or with
+            a pair of mean and log variance, of which the mean is taken.
+        frames: x_0, ..., x_T, `[T + 1, n, c, h, w]`.
+        labels: the transformation k of each sequence, whole numbers `[n]`.
+
+    Raises:
+        WrongShape: the three do not belong together.
+    """
+
+    def __init__(self, codes: Tensor | Encoder, frames: Tensor, labels: Tensor | Sequence[int]):
+        if frames.dim() != 5 or len(frames) < 2:
+            raise WrongShape(f"`frames` has the shape {list(frames.shape)}; expected [T + 1, n, c, h, w] with T >= 1")
+        self.frames = frames
+        self.codes = codes if isinstance(codes, Tensor) else encoded(codes, frames[0])
+        self.labels = torch.as_tensor(labels)
+        n = frames.shape[1]
+        if (
+            self.codes.dim() != 2
+            or len(self.codes) != n
+            or self.labels.shape != (n,)
+            or self.labels.is_floating_point()
+        ):
+            raise WrongShape(
+                f"found {n} sequences, codes {list(self.codes.shape)} and labels {list(self.labels.shape)} of "
+                f"{self.labels.dtype}; expected codes [{n}, d] and {n} whole numbers"
+            )
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.frames) - 1
+
+    def __len__(self) -> int:
+        return self.frames.shape[1]
+
+    def at(self, rows: Tensor, step: Tensor) -> Batch:
+        """The sequences `rows` `[m]`, each with its image x_t at its own `step` `[m]`."""
+        return Batch(self.codes[rows], self.labels[rows], self.frames[step, rows])
+
+    def whole(self, rows: Tensor) -> Batch:
+        """The sequences `rows` `[m]` with all their images."""
+        return Batch(self.codes[rows], self.labels[rows], self.frames[:, rows])
+
+
+class ExactSequences:
+    """Sequences of a generator that knows its exact traversals, drawn when they are asked for.
+
+    Every code is the start of K sequences, one along each factor; sequence i starts at code i // K, along factor i % K.
+
+    Args:
+        generator: has `oracle(z, k, steps, step_length)`, such as `WarpedGenerator`.
+        count: codes, standard normal.
+        steps: T.
+        step_length: of the steps, in the factor's own coordinate.
+        potentials: K; by default all factors.
+        seed: of the codes.
+    """
+
+    def __init__(
+        self,
+        generator: Any,
+        count: int,
+        steps: int = 4,
+        step_length: float = 0.35,
+        *,
+        potentials: int | None = None,
+        seed: int = 0,
+    ):
+        if not hasattr(generator, "oracle"):
+            raise ValueError(
+                f"{type(generator).__name__} has no `oracle(z, k, steps, step_length)`; "
+                "give its images along the transformations as `Sequences(codes, frames, labels)`"
+            )
+        self.generator, self.steps, self.step_length = generator, positive("steps", steps), step_length
+        self.potentials = positive("potentials", len(generator.factor_names) if potentials is None else potentials)
+        noise = torch.Generator().manual_seed(seed)
+        shape = (positive("count", count), generator.latent_dim)
+        self.codes = torch.randn(shape, generator=noise, dtype=torch.float64)
+
+    def __len__(self) -> int:
+        return len(self.codes) * self.potentials
+
+    def at(self, rows: Tensor, step: Tensor) -> Batch:
+        """The sequences `rows` `[m]`, each with its image x_t at its own `step` `[m]`."""
+        z, k = self.codes[rows // self.potentials], rows % self.potentials
+        path = self.generator.oracle(z, k, self.steps, self.step_length)
+        return Batch(z, k, render(self.generator, path[step, torch.arange(len(rows))]))
+
+    def whole(self, rows: Tensor) -> Batch:
+        """The sequences `rows` `[m]` with all their images."""
+        z, k = self.codes[rows // self.potentials], rows % self.potentials
+        return Batch(z, k, render(self.generator, self.generator.oracle(z, k, self.steps, self.step_length)))
+
+
+AnySequences = Sequences | ExactSequences
+
+
+class PairMatching:
+    """Fits the fields of a flow to sequences along known transformations.
+
+    ```python
+    flow = PotentialFlow(generator, potentials=5)
+    PairMatching(ExactSequences(generator, 20_000)).fit(flow)
+    print(equivariance_error(flow, ExactSequences(generator, 500, seed=1)))
+    ```
+
+    Args:
+        sequences: what is to be reproduced.
+        obedience: weight of the flow's equation, `flow.disobedience`, for potentials that do not obey it identically.
+        rows: codes at which the equation is asked for in an iteration.
+        seed: of the batches.
+
+    Attributes:
+        history: one entry for each hundredth of a training, `{iteration, seconds, loss, ...}`.
+    """
+
+    def __init__(self, sequences: AnySequences, *, obedience: float = 0.0, rows: int = 32, seed: int = 0):
+        if not obedience >= 0:
+            raise ValueError(f"`obedience` is {obedience!r}; it must be a number >= 0")
+        self.sequences, self.obedience, self.rows, self.seed = sequences, float(obedience), rows, seed
+        self.history: list[dict[str, float]] = []
+
+    def fit(
+        self,
+        flow: TrainedFlow,
+        iterations: int = 900,
+        batch: int = 128,
+        *,
+        rate: float | None = None,
+        time_limit: float | None = None,
+        progress: Progress | None = None,
+    ) -> TrainedFlow:
+        """Trains the weights of the flow's fields and returns the flow; the same seed gives the same weights.
+
+        Args:
+            flow: on a generator, and with as many fields as there are transformations.
+            iterations: of Adam, on a rate that rises for 20 of them and falls like a cosine to a twentieth.
+            batch: sequences in an iteration, with the image of one step t of each, drawn anew.
+            rate: the largest; by default the flow's own.
+            time_limit: seconds after which it stops.
+            progress: called with the latest entry of the history a hundred times.
+
+        Raises:
+            ValueError: the flow has no generator or too few fields, or has no equation to obey.
+            NonFinite: the loss is no number.
+        """
+        self._check(flow)
+        positive("iterations", iterations)
+        positive("batch", batch)
+        rate = flow.rate if rate is None else rate
+        draw = torch.Generator().manual_seed(self.seed)
+        weights = list(flow.field.parameters())
+        optimizer = torch.optim.Adam(weights, lr=rate, betas=(0.9, 0.99))
+        begin, every = time.perf_counter(), max(1, iterations // 100)
+        motion = self._motion(flow)
+        with at_rest(flow.generator):
+            for i in range(iterations):
+                factor = min(1.0, (i + 1) / 20) * (0.05 + 0.95 * (1 + math.cos(math.pi * i / iterations)) / 2)
+                optimizer.param_groups[0]["lr"] = rate * factor
+                parts = self._losses(flow, batch, motion, draw)
+                loss = parts["match"] + self.obedience * parts.get("equation", 0.0)
+                if not bool(torch.isfinite(loss)):
+                    raise NonFinite(f"the loss of `{flow.name}` is {float(loss)} in iteration {i}; lower the `rate`")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(weights, 10.0)
+                optimizer.step()
+                elapsed = time.perf_counter() - begin
+                late = time_limit is not None and elapsed > time_limit
+                if i % every == 0 or i == iterations - 1 or late:
+                    entry = {"iteration": i + 1, "seconds": elapsed, "loss": float(loss.detach())}
+                    self.history.append(entry | {name: float(value.detach()) for name, value in parts.items()})
+                    if progress is not None:
+                        progress(self.history[-1])
+                if late:
+                    break
+        return flow
+
+    def _motion(self, flow):
+        """Mean square of G(z_0) - x_t, summed over the pixels: what the loss is measured by."""
+        draw = torch.Generator().manual_seed(self.seed)
+        rows = torch.randint(len(self.sequences), (256,), generator=draw)
+        found = self.sequences.at(rows, torch.randint(1, self.sequences.steps + 1, (256,), generator=draw))
+        still = flow.render(flow.codes(found.codes))
+        motion = (still - found.targets.to(still)).square().flatten(1).sum(dim=1).mean()
+        if not float(motion) > 0:
+            raise ValueError("the images of the sequences do not change, so there is no transformation to be matched")
+        return motion
+
+    def _losses(self, flow, batch, motion, draw):
+        steps = self.sequences.steps
+        rows = torch.randint(len(self.sequences), (batch,), generator=draw)
+        at = torch.randint(1, steps + 1, (batch,), generator=draw)
+        found = self.sequences.at(rows, at)
+        z, k = flow.codes(found.codes), flow.index(found.labels, batch)
+        for i in range(1, int(at.max()) + 1):
+            on = (at >= i).nonzero()[:, 0].to(z.device)  # the others have arrived
+            z = z.index_add(0, on, flow.velocity(z[on], float(i), k[on]))
+        drawn = images(flow.generator, z)
+        away = (drawn - found.targets.to(drawn)).square().flatten(1).sum(dim=1)
+        parts = {"match": away.mean() / motion}
+        if self.obedience:
+            n = min(self.rows, batch)
+            t = steps * torch.rand(n, generator=draw, dtype=torch.float64).to(z)
+            parts["equation"] = flow.disobedience(z[:n], t, k[:n]).to(drawn)
+        return parts
+
+    def _check(self, flow):
+        if flow.generator is None:
+            raise ValueError(f"`{flow.name}` has no generator, so its walks have no images to be matched")
+        known = self.sequences
+        transformations = known.potentials if isinstance(known, ExactSequences) else int(known.labels.max()) + 1
+        if flow.potentials < transformations:
+            raise ValueError(
+                f"`{flow.name}` has {flow.potentials} fields for {transformations} transformations; "
+                f"write `potentials={transformations}`"
+            )
+        if self.obedience and not hasattr(flow, "disobedience"):
+            raise ValueError(f"`{flow.name}` has no equation; write `obedience=0`")
+
+
+@dataclass(frozen=True)
+class Equivariance:
+    """How far walks are from the transformations.
+
+    Attributes:
+        error: sum over images and steps of |G(z_t) - x_t|, over the same sum for codes that stay at z_0. 0 for a flow
+            that moves as the transformation does, 1 for one that does not move.
+        along: the same of the steps t = 1, 2, ... one by one, as parts of the whole sum for codes that stay.
+        each: the error of each transformation.
+        trained: steps that the flow was fitted to; those beyond are extrapolated.
+    """
+
+    error: float
+    along: tuple[float, ...]
+    each: tuple[float, ...]
+
+
+def equivariance_error(
+    flow: Flow, sequences: AnySequences, *, rows: int | None = None, chunk: int = 256
+) -> Equivariance:
+    """The error of walks at raw velocities from the codes of sequences, whose length may exceed the trained one.
+
+    Args:
+        flow: on a generator.
+        sequences: other ones than the flow was fitted to.
+        rows: so many of them, the first; None: all.
+        chunk: sequences that are drawn at once.
+
+    Raises:
+        ValueError: nothing moves in the sequences, so that there is nothing to compare with.
+    """
+    count = len(sequences) if rows is None else min(positive("rows", rows), len(sequences))
+    steps, K = sequences.steps, flow.potentials
+    away, still = (torch.zeros(steps, K, dtype=torch.float64) for _ in range(2))
+    for part in torch.arange(count).split(chunk):
+        found = sequences.whole(part)
+        path = flow.traverse(found.codes, found.labels, steps, None)
+        drawn = flow.render(path)
+        targets = found.targets.to(drawn)
+        k = found.labels.long()
+        for total, shown in ((away, drawn[1:]), (still, drawn[:1])):
+            distance = (shown - targets[1:]).abs().flatten(2).sum(dim=2).double().cpu()  # [steps, n]
+            total.index_add_(1, k, distance)
+    if not float(still.sum()) > 0:
+        raise ValueError("the images of the sequences do not change, so an error has nothing to be relative to")
+    return Equivariance(
+        error=float(away.sum() / still.sum()),
+        along=tuple((away.sum(dim=1) / still.sum(dim=1)).tolist()),
+        each=tuple((away.sum(dim=0) / still.sum(dim=0)).tolist()),
+    )
+
+
+@torch.no_grad()
+def encoded(encoder: Encoder, first: Tensor, *, chunk: int = 256) -> Tensor:
+    """Codes `[n, d]` of images `[n, c, h, w]`; the mean, where the encoder answers with mean and log variance."""
+    parts = []
+    owner: Any = getattr(encoder, "__self__", encoder)  # of `vae.encode` the VAE
+    with at_rest(owner):
+        for x in first.split(chunk):
+            answer = encoder(x.to(device=own_device(owner, x.device), dtype=own_dtype(owner)))
+            parts.append(answer[0] if isinstance(answer, tuple) else answer)
+    return torch.cat(parts)

@@ -1,0 +1,168 @@
+"""Flows fitted to sequences of images along known transformations, on movements that are known exactly."""
+
+import pytest
+import torch
+from torch import nn
+
+from pinnflow.errors import WrongShape
+from pinnflow.latent import PotentialFlow, WarpedGenerator, baseline
+from pinnflow.latent.metrics.controls import Oracle
+from pinnflow.latent.supervised import ExactSequences, PairMatching, Sequences, encoded, equivariance_error
+from pinnflow.latent.traversal import Flow
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Plain(nn.Module):
+    """Images that are their codes: `[n, 2] -> [n, 1, 1, 2]`, in float64."""
+
+    latent_dim, dtype = 2, torch.float64
+
+    def forward(self, z):
+        return z[:, None, None]
+
+
+def shifted(n=40, steps=3, length=0.5, seed=0):
+    """Codes that move along axis k by `length` in every step."""
+    z, k = normal(n, 2, seed=seed), torch.arange(n) % 2
+    move = length * torch.eye(2, dtype=torch.float64)[k]
+    path = torch.stack([z + t * move for t in range(steps + 1)])
+    return Sequences(z, path[:, :, None, None], k)
+
+
+class Shift(Flow):
+    """v_k = speed e_k."""
+
+    def __init__(self, speed):
+        super().__init__(Plain(), 2, 2, device="cpu")
+        self.speed = speed
+
+    def velocity(self, z, t, k=0):
+        return self.speed * torch.eye(2, dtype=z.dtype)[self.index(k, len(z))]
+
+
+@pytest.mark.parametrize(("speed", "error"), [(0.5, 0.0), (0.0, 1.0), (0.25, 0.5), (-0.5, 2.0)])
+def test_equivariance_error_is_relative_to_no_motion(speed, error):
+    """With the transformation's speed c and the flow's s the error is |c - s| / c at every step."""
+    found = equivariance_error(Shift(speed), shifted())
+    assert found.error == pytest.approx(error, abs=1e-14)
+    assert found.along == pytest.approx([error] * 3, abs=1e-14)
+    assert found.each == pytest.approx([error] * 2, abs=1e-14)
+
+
+def test_exact_traversals_have_no_error_whatever_the_length():
+    generator = WarpedGenerator(warp=1.0, size=16)
+    for steps in (2, 7):
+        sequences = ExactSequences(generator, 6, steps, step_length=1.0)
+        assert equivariance_error(Oracle(generator, device="cpu"), sequences).error < 1e-6
+
+
+def test_sequences_of_a_generator_change_one_factor_by_equal_steps():
+    generator = WarpedGenerator(warp=1.0, size=16)
+    sequences = ExactSequences(generator, 4, 3, 0.5, potentials=2)
+    assert len(sequences) == 8
+    rows = torch.tensor([5, 2])
+    whole = sequences.whole(rows)
+    assert whole.labels.tolist() == [1, 0]
+    assert torch.equal(whole.codes, sequences.codes[[2, 1]])
+    w = generator.warp(whole.codes).clone()
+    w[0, 1] += 3 * 0.5
+    w[1, 0] += 3 * 0.5
+    expected = generator(generator.unwarp(w).float())
+    torch.testing.assert_close(whole.targets[3], expected, rtol=0, atol=1e-4)
+    alone = sequences.at(rows, torch.tensor([3, 1]))
+    assert torch.equal(alone.targets[0], whole.targets[3, 0])
+    assert torch.equal(alone.targets[1], whole.targets[1, 1])
+
+
+def test_linear_flow_finds_shifts_and_goes_on_beyond_what_it_was_shown():
+    flow = baseline("linear-classifier", Plain(), potentials=2, objectives=[], device="cpu")
+    matching = PairMatching(shifted())
+    assert matching.fit(flow, iterations=300, batch=32, rate=5e-2) is flow
+    torch.testing.assert_close(flow.field.weight.detach(), 0.5 * torch.eye(2, dtype=torch.float64), rtol=0, atol=0.02)
+    assert equivariance_error(flow, shifted(seed=7, steps=9)).error < 0.05
+    assert matching.history[-1]["loss"] < 1e-3 < matching.history[0]["loss"]
+    assert matching.history[-1]["iteration"] == 300
+
+
+def test_potential_finds_a_movement_that_is_no_shift():
+    """x_t = (1.2)^t z, the flow of u = 0.1 |z|^2 by Euler's steps; shifts cannot do it."""
+    z = normal(200, 2)
+    frames = torch.stack([1.2**t * z for t in range(4)])[:, :, None, None]
+    sequences = Sequences(z, frames, torch.zeros(200, dtype=torch.long))
+    errors = []
+    for flow in (
+        PotentialFlow(Plain(), potentials=1, form="none", objectives=[], hidden=12, device="cpu"),
+        baseline("linear-classifier", Plain(), potentials=1, objectives=[], device="cpu"),
+    ):
+        PairMatching(sequences).fit(flow, iterations=80, batch=24, rate=3e-2)
+        errors.append(equivariance_error(flow, sequences).error)
+    assert errors[0] < 0.3
+    assert errors[1] > 0.8
+
+
+def test_same_seed_gives_the_same_weights():
+    flows = []
+    for seed in (0, 0, 1):
+        flow = PotentialFlow(Plain(), potentials=2, objectives=[], features=4, device="cpu")
+        PairMatching(shifted(), seed=seed).fit(flow, iterations=5, batch=8)
+        flows.append(torch.cat([p.detach().flatten() for p in flow.field.parameters()]))
+    assert torch.equal(flows[0], flows[1])
+    assert not torch.equal(flows[0], flows[2])
+
+
+def test_equation_is_obeyed_more_when_it_counts():
+    z, t, k = normal(64, 2, seed=3), 3 * torch.rand(64, dtype=torch.float64), torch.zeros(64, dtype=torch.long)
+    left = []
+    for weight in (0.0, 100.0):
+        flow = PotentialFlow(Plain(), potentials=2, form="soft", objectives=[], hidden=8, device="cpu")
+        matching = PairMatching(shifted(), obedience=weight, rows=8)
+        matching.fit(flow, iterations=25, batch=8)
+        left.append(float(flow.disobedience(z, t, k).detach()))
+        assert ("equation" in matching.history[-1]) is (weight > 0)
+    assert left[1] < 0.7 * left[0]
+
+
+def test_codes_may_come_from_an_encoder():
+    """The mean of what it answers; a network is asked in evaluation mode."""
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.scale = nn.Dropout(0.9), nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+
+        def encode(self, x):
+            mean = self.scale * self.drop(x[:, 0, 0])
+            return mean, torch.zeros_like(mean)
+
+    known = shifted()
+    encoder = Encoder().train()
+    sequences = Sequences(encoder.encode, known.frames, known.labels)
+    torch.testing.assert_close(sequences.codes, 3 * known.codes)
+    assert encoder.training
+    torch.testing.assert_close(encoded(lambda x: x[:, 0, 0], known.frames[0].float()), known.codes.float())
+
+
+def test_what_does_not_fit_together_is_refused_in_words():
+    known = shifted()
+    with pytest.raises(WrongShape, match=r"expected \[T \+ 1, n, c, h, w\]"):
+        Sequences(known.codes, known.frames[0], known.labels)
+    with pytest.raises(WrongShape, match="40 sequences"):
+        Sequences(known.codes[:3], known.frames, known.labels)
+    with pytest.raises(ValueError, match="no `oracle"):
+        ExactSequences(Plain(), 3)
+    flow = baseline("linear-classifier", Plain(), potentials=1, objectives=[], device="cpu")
+    with pytest.raises(ValueError, match="1 fields for 2 transformations"):
+        PairMatching(known).fit(flow)
+    two = baseline("linear-classifier", Plain(), potentials=2, objectives=[], device="cpu")
+    with pytest.raises(ValueError, match="no equation"):
+        PairMatching(known, obedience=1.0).fit(two)
+    with pytest.raises(ValueError, match="obedience"):
+        PairMatching(known, obedience=-1.0)
+    still = Sequences(known.codes, known.frames[:1].expand(3, -1, -1, -1, -1), known.labels)
+    with pytest.raises(ValueError, match="do not change"):
+        equivariance_error(two, still)
+    with pytest.raises(ValueError, match="do not change"):
+        PairMatching(still).fit(two)
