@@ -13,7 +13,6 @@ from pinnflow import Problem, coordinates, dot, field
 from pinnflow.errors import DeclarationError
 from pinnflow.latent.potentials import ForRows
 
-
 MANY = 256
 """Dimensions above which a training estimates Laplacians along random lines instead of taking them exactly."""
 

@@ -11,14 +11,18 @@ from pinnflow.errors import NotSolved
 
 PLAIN = 60  # iterations of x <- g(x)
 NEWTON = 40
+STARTS = 24  # other places to start from
 
 
-def solve_fixed_points(g: Callable[[Tensor], Tensor], guess: Tensor, *, tolerance: float = 1e-8) -> Tensor:
+def solve_fixed_points(
+    g: Callable[[Tensor], Tensor], guess: Tensor, *, around: Tensor | None = None, tolerance: float = 1e-8
+) -> Tensor:
     """The rows of x `[n, d]` with |x - g(x)| at rounding error, at worst `tolerance` (float32: 1e-4).
 
     Args:
         g: a map of `[n, d]` to `[n, d]` in which row i depends on row i only; it is called with all rows.
         guess: where the iteration starts.
+        around: `[n, d]`; rows that are not found are looked for from other places, as far from here as the guess.
 
     Raises:
         NotSolved: some rows were not found; the message says how many, and how far off.
@@ -36,6 +40,18 @@ def solve_fixed_points(g: Callable[[Tensor], Tensor], guess: Tensor, *, toleranc
             return best
         x = new
     best, error = _newton(g, best, error, aim)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(STARTS if around is not None else 0):
+        lost = error > allowed
+        if not bool(lost.any()):
+            break
+        away = torch.randn(guess.shape, generator=draw, dtype=torch.float64).to(guess)
+        away = away / torch.linalg.vector_norm(away, dim=1, keepdim=True)
+        length = torch.linalg.vector_norm(guess - around, dim=1, keepdim=True)
+        x = torch.where(lost[:, None], around + length * away, best)
+        x, defect = _newton(g, x, _distance(x, g(x)), aim)
+        better = defect < error
+        best, error = torch.where(better[:, None], x, best), torch.where(better, defect, error)
     if not bool((error <= allowed).all()):
         lost = int((~(error <= allowed)).sum())
         raise NotSolved(

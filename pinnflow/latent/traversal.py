@@ -34,7 +34,7 @@ def _runge_kutta(field: Field, z: Tensor, t: float) -> Tensor:
 
 def _midpoint(field: Field, z: Tensor, t: float) -> Tensor:
     """The implicit midpoint rule: the same equation forwards and backwards, hence reversible."""
-    return solve_fixed_points(lambda end: z + field((z + end) / 2, t + 0.5), z + field(z, t + 0.5))
+    return solve_fixed_points(lambda end: z + field((z + end) / 2, t + 0.5), z + field(z, t + 0.5), around=z)
 
 
 INTEGRATORS: dict[str, Callable[[Field, Tensor, float], Tensor]] = {
@@ -136,8 +136,9 @@ class Flow:
     ) -> Tensor:
         """Walks the steps of `traverse` back from its end: `[steps + 1, n, d]`, z first and the start last.
 
-        Every step solves for the code that `traverse` moved to the given one. Where a field contracts so much that two
-        codes are moved to the same place, the one nearest along a step that grows from nothing is returned.
+        Every step solves for a code that `traverse` moves to the given one. Where a field contracts so much that two
+        codes are moved to the same place, as near a maximum of a potential within one step, it may be another code than
+        the one the walk came from; shorter steps leave fewer such places.
 
         Args: as for `traverse`, with which they have to agree.
 
@@ -155,7 +156,7 @@ class Flow:
         if integrator == "midpoint":
             return _midpoint(lambda z, time: -field(z, time), end, t)
         step = INTEGRATORS[integrator]
-        return solve_fixed_points(lambda z: z + end - step(field, z, t), end - field(end, t))
+        return solve_fixed_points(lambda z: z + end - step(field, z, t), end - field(end, t), around=end)
 
     def log_density(self, path: Tensor) -> Tensor:
         """log of the standard normal density at codes `[..., d]`, `[...]`: how usual a code is for the generator."""
