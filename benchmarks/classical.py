@@ -279,7 +279,7 @@ LADDERS: dict[int, tuple[str, Callable, tuple]] = {
     18: ("Legendre, Newton", partial(cavity.reference, 1 / 400), (12, 16, 20, 24, 28, 32)),
     19: ("Legendre, modes in time", density, (32, 40, 48, 56, 64, 80, 96)),
     20: ("Fourier, ETDRK4", limit_cycle.reference, ((40, 400), (48, 400), (56, 800), (64, 1000), (80, 1000))),
-    21: ("Fourier, ETDRK4", hamilton_jacobi, (64, 96, 128, 192, 256, 384, 512)),
+    21: ("Fourier, ETDRK4", hamilton_jacobi, (64, 128, 192, 256, 384, 512, 768)),
     22: ("Fourier, ETDRK4", gray_scott.reference, (24, 32, 40, 48, 64)),
     24: ("sine series", BEAM, (4, 8)),
     25: (CHEBYSHEV, layer, (24, 32, 40, 48, 56, 64)),
