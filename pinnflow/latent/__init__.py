@@ -29,7 +29,7 @@ _HOMES = {
     "likelihood": ["Likelihood", "elbo", "importance_weighted"],
     "presets": ["Preset", "make_preset", "preset"],
     "objectives": ["Classifier", "Movement", "Obedience", "Objective", "Orthogonality", "Reconstruction", "Spread"],
-    "baselines": ["baseline", "baselines", "register_baseline"],
+    "baselines": ["baseline", "register_baseline"],
     "generators": [
         "ConvGenerator",
         "Generator",
