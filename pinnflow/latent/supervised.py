@@ -277,12 +277,13 @@ class Equivariance:
     Attributes:
         error: sum over images and steps of |G(z_t) - x_t|, over the same sum for codes that stay at z_0. 0 for a flow
             that moves as the transformation does, 1 for one that does not move.
-        along: the same of the steps t = 1, 2, ... one by one, as parts of the whole sum for codes that stay.
+        squared: the same of |G(z_t) - x_t|^2, which training makes small.
+        along: the error of the steps t = 1, 2, ... one by one; those beyond the trained length are extrapolated.
         each: the error of each transformation.
-        trained: steps that the flow was fitted to; those beyond are extrapolated.
     """
 
     error: float
+    squared: float
     along: tuple[float, ...]
     each: tuple[float, ...]
 
@@ -303,7 +304,7 @@ def equivariance_error(
     """
     count = len(sequences) if rows is None else min(positive("rows", rows), len(sequences))
     steps, K = sequences.steps, flow.potentials
-    away, still = (torch.zeros(steps, K, dtype=torch.float64) for _ in range(2))
+    away, still = (torch.zeros(2, steps, K, dtype=torch.float64) for _ in range(2))  # [power, step, transformation]
     for part in torch.arange(count).split(chunk):
         found = sequences.whole(part)
         path = flow.traverse(found.codes, found.labels, steps, None)
@@ -311,14 +312,16 @@ def equivariance_error(
         targets = found.targets.to(drawn)
         k = found.labels.long()
         for total, shown in ((away, drawn[1:]), (still, drawn[:1])):
-            distance = (shown - targets[1:]).abs().flatten(2).sum(dim=2).double().cpu()  # [steps, n]
-            total.index_add_(1, k, distance)
+            distance = (shown - targets[1:]).abs().flatten(2).double()
+            sums = torch.stack([distance.sum(dim=2), distance.square().sum(dim=2)])  # [power, step, n]
+            total.index_add_(2, k, sums.cpu())
     if not float(still.sum()) > 0:
         raise ValueError("the images of the sequences do not change, so an error has nothing to be relative to")
     return Equivariance(
-        error=float(away.sum() / still.sum()),
-        along=tuple((away.sum(dim=1) / still.sum(dim=1)).tolist()),
-        each=tuple((away.sum(dim=0) / still.sum(dim=0)).tolist()),
+        error=float(away[0].sum() / still[0].sum()),
+        squared=float(away[1].sum() / still[1].sum()),
+        along=tuple((away[0].sum(dim=1) / still[0].sum(dim=1)).tolist()),
+        each=tuple((away[0].sum(dim=0) / still[0].sum(dim=0)).tolist()),
     )
 
 

@@ -48,6 +48,7 @@ def test_equivariance_error_is_relative_to_no_motion(speed, error):
     """With the transformation's speed c and the flow's s the error is |c - s| / c at every step."""
     found = equivariance_error(Shift(speed), shifted())
     assert found.error == pytest.approx(error, abs=1e-14)
+    assert found.squared == pytest.approx(error**2, abs=1e-14)
     assert found.along == pytest.approx([error] * 3, abs=1e-14)
     assert found.each == pytest.approx([error] * 2, abs=1e-14)
 
