@@ -10,6 +10,7 @@ from torch import Tensor
 from pinnflow.errors import NotSolved
 
 PLAIN = 60  # iterations of x <- g(x)
+CONTRACTION = 0.8  # of |x - g(x)| in one of them, at least
 NEWTON = 40
 STARTS = 24  # other places to start from
 
@@ -29,21 +30,12 @@ def solve_fixed_points(
     """
     double = guess.dtype == torch.float64
     aim, allowed = (1e-13, tolerance) if double else (2e-6, max(tolerance, 1e-4))
-    x = guess
-    best, error = x, _distance(x, g(x))
-    for _ in range(PLAIN):
-        new = g(x)
-        defect = _distance(x, new)
-        better = defect <= error
-        best, error = torch.where(better[:, None], x, best), torch.where(better, defect, error)
-        if bool((error <= aim).all()):
-            return best
-        x = new
+    best, error = _iterate(g, guess, aim)
     best, error = _newton(g, best, error, aim)
     draw = torch.Generator().manual_seed(0)
-    for _ in range(STARTS if around is not None else 0):
+    for _ in range(STARTS):
         lost = error > allowed
-        if not bool(lost.any()):
+        if around is None or not bool(lost.any()):
             break
         away = torch.randn(guess.shape, generator=draw, dtype=torch.float64).to(guess)
         away = away / torch.linalg.vector_norm(away, dim=1, keepdim=True)
@@ -61,8 +53,33 @@ def solve_fixed_points(
     return best
 
 
+def _iterate(g, guess, aim):
+    """`(x, |x - g(x)|)` by x <- g(x) in the rows where that contracts all along; the guess in the others.
+
+    Where it does not contract, several codes are moved to the same place, and iteration ends at one far from the guess.
+    Newton's method then finds the one beside the guess: the straightest way, which walks along a ridge came.
+    """
+    x, new = guess, g(guess)
+    error = first = _distance(x, new)
+    contracts = torch.ones_like(error, dtype=torch.bool)
+    for _ in range(PLAIN):
+        move = contracts & (error > aim)
+        if not bool(move.any()):
+            break
+        after = g(new)
+        defect = _distance(new, after)
+        contracts = contracts & ((defect <= CONTRACTION * error) | (error <= aim))
+        move = move & contracts
+        x, new = torch.where(move[:, None], new, x), torch.where(move[:, None], after, new)
+        error = torch.where(move, defect, error)
+    contracts = contracts | (error <= aim)
+    return torch.where(contracts[:, None], x, guess), torch.where(contracts, error, first)
+
+
 def _newton(g, x, error, aim):
     """Damped Newton steps on x - g(x) = 0 with the d x d Jacobian of each row."""
+    if bool((error <= aim).all()):
+        return x, error
     eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     damping = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
     for _ in range(NEWTON):

@@ -7,6 +7,7 @@ direction alone, so that all flows are compared at the same length of path; a ze
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor
 from pinnflow.errors import NonFinite, UnknownName, WrongShape
 from pinnflow.latent.inversion import solve_fixed_points
 from pinnflow.latent.rendering import render
+
+REMEMBERED = 8  # walks, of which `inverse` knows where they came from
 
 Field = Callable[[Tensor, float], Tensor]
 
@@ -72,6 +75,7 @@ class Flow:
         self.name = name or type(self).__name__
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype
+        self._walks: deque[Tensor] = deque(maxlen=REMEMBERED)
 
     def velocity(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """v_k(z, t), `[n, d]`; differentiable where gradients are enabled.
@@ -121,7 +125,10 @@ class Flow:
         with torch.no_grad():
             for i in range(start + 1, start + steps + 1):
                 path.append(step(self._field(k, step_length, sign), path[-1], float(i)))
-        return self._finite(torch.stack(path))
+        walk = self._finite(torch.stack(path))
+        if walk.numel() <= 2**22:
+            self._walks.append(walk)
+        return walk
 
     def inverse(
         self,
@@ -136,9 +143,10 @@ class Flow:
     ) -> Tensor:
         """Walks the steps of `traverse` back from its end: `[steps + 1, n, d]`, z first and the start last.
 
-        Every step solves for a code that `traverse` moves to the given one. Where a field contracts so much that two
-        codes are moved to the same place, as near a maximum of a potential within one step, it may be another code than
-        the one the walk came from; shorter steps leave fewer such places.
+        Every step solves for a code that `traverse` moves to the given one. Where a field contracts so much that
+        several codes are moved to exactly the same place, as on the ridges of a Hamilton-Jacobi potential, z alone does
+        not say which one it was. If z is the end of one of the last walks of this flow, the codes that walk came
+        through are returned; else those beside the straight way back. Shorter steps leave fewer such places.
 
         Args: as for `traverse`, with which they have to agree.
 
@@ -146,17 +154,39 @@ class Flow:
             NotSolved: a step has no inverse to 1e-8; with the `midpoint` integrator, or shorter steps, it has.
         """
         z, k, sign = self._read(z, potential, steps, step_length, direction, integrator)
-        path = [z]
+        path, known = [z], self._remembered(z, steps)
         with torch.no_grad():
             for i in range(start + steps, start, -1):
-                path.append(self._back(integrator, self._field(k, step_length, sign), path[-1], float(i)))
+                field = self._field(k, step_length, sign)
+                path.append(self._back(integrator, field, path[-1], float(i), known[i - start - 1]))
         return self._finite(torch.stack(path))
 
-    def _back(self, integrator, field, end, t):
+    def _remembered(self, z, steps):
+        """The last walks that ended at these codes, `[steps + 1, n, d]`; NaN in rows where none did."""
+        found = torch.full((steps + 1, *z.shape), torch.nan, dtype=z.dtype, device=z.device)
+        rows = [row.tobytes() for row in z.detach().cpu().numpy()]
+        for walk in self._walks:
+            if len(walk) == steps + 1:
+                ends = {row.tobytes(): j for j, row in enumerate(walk[-1].detach().cpu().numpy())}
+                for i, row in enumerate(rows):
+                    if row in ends:
+                        found[:, i] = walk[:, ends[row]]
+        return found
+
+    def _back(self, integrator, field, end, t, origin):
         if integrator == "midpoint":
-            return _midpoint(lambda z, time: -field(z, time), end, t)
-        step = INTEGRATORS[integrator]
-        return solve_fixed_points(lambda z: z + end - step(field, z, t), end - field(end, t), around=end)
+            came_from = lambda z: end - field((z + end) / 2, t + 0.5)  # noqa: E731
+            guess = end - field(end, t + 0.5)
+        else:
+            step = INTEGRATORS[integrator]
+            came_from = lambda z: z + end - step(field, z, t)  # noqa: E731
+            guess = end - field(end, t)
+        # A remembered code counts only if this very step leads from it to the end.
+        known = ~torch.isnan(origin).any(dim=1)
+        origin = torch.where(known[:, None], origin, guess)
+        rounding = 1e-9 if end.dtype == torch.float64 else 1e-5
+        known &= (came_from(origin) - origin).abs().amax(dim=1) <= rounding
+        return solve_fixed_points(came_from, torch.where(known[:, None], origin, guess), around=end)
 
     def log_density(self, path: Tensor) -> Tensor:
         """log of the standard normal density at codes `[..., d]`, `[...]`: how usual a code is for the generator."""
