@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from sympy import Eq, Expr, exp
+from sympy import (
+    Add,
+    Dummy,
+    Eq,
+    Expr,
+    Mul,
+    Number,
+    NumberSymbol,
+    Pow,
+    S,
+    Symbol,
+    exp,
+    lambdify,
+    log,
+    powsimp,
+    preorder_traversal,
+)
 from torch import Tensor, nn
 
 import pinnflow
-from pinnflow import Problem, coordinates, dot, field
+from pinnflow import Problem, coordinates, dot, field, grad
 from pinnflow.errors import DeclarationError
 from pinnflow.latent.potentials import ForRows
 
@@ -158,9 +175,13 @@ class StatedVelocity:
         if len(vectors) != 1:
             raise DeclarationError("a velocity can be stated for one vector coordinate `coordinates('z', d)` only")
         self.equation, self.latent_dim = equation, d
+        fields = problem.fields
         if logarithmic:
-            first = problem.fields[0]
-            velocity = velocity.xreplace({first: exp(field(f"log_{first.func}", *first.args))})
+            log_first = field(f"log_{fields[0].func}", *fields[0].args)
+            velocity, fields = velocity.xreplace({fields[0]: exp(log_first)}), (log_first,)
+        self.gradients = _Gradients.read(equation, velocity, fields)
+        if self.gradients is not None:
+            return
         probe = coordinates("probe", d)
         try:
             declared = Problem([Eq(dot(velocity, probe), 0)], {**problem.domain, probe: (-1, 1)}, time=problem.time)
@@ -177,6 +198,8 @@ class StatedVelocity:
 
     def __call__(self, module: nn.Module, points: Tensor, k: Tensor) -> Tensor:
         """The velocity `[n, d]` at rows of points `[n, d + 1]`, differentiable."""
+        if self.gradients is not None:
+            return self.gradients(ForRows(module, k), points)
         key = points.dtype, points.device
         if key not in self._compiled:
             self._compiled[key] = pinnflow.compile(
@@ -191,3 +214,77 @@ class StatedVelocity:
                 name
             ]
             return torch.autograd.grad(scalar.sum(), probe, create_graph=create)[0]
+
+
+_PLAIN = (Add, Mul, Pow, Number, NumberSymbol, Symbol, exp, log)
+"""What a factor of a gradient may be made of: no derivatives, no values at other places."""
+
+
+def _is_plain(expression: Expr, symbols: set) -> bool:
+    nodes = preorder_traversal(expression)
+    return expression.free_symbols <= symbols and all(isinstance(node, _PLAIN) for node in nodes)
+
+
+class _Gradients:
+    """A velocity `sum_i a_i(t, u) grad u_i + b(t, u) z`, by one pass of reverse mode for each field.
+
+    Args:
+        equation: as for `StatedVelocity`.
+        factors: `{place of the field: function (t, *fields) -> [n] or number}` of the gradients.
+        outward: the same for z.
+    """
+
+    def __init__(self, equation: Equation, factors: dict[int, Callable[..., Any]], outward: Callable[..., Any] | None):
+        self.equation, self.factors, self.outward = equation, factors, outward
+
+    @classmethod
+    def read(cls, equation: Equation, velocity: Expr, fields: Sequence[Expr]) -> _Gradients | None:
+        """The velocity in this form, or None if it has another one."""
+        (z,) = [c for c in equation.problem.coordinates if c != equation.problem.time]
+        gradient = type(grad(fields[0], z))
+        places: dict[Any, Any] = {one: Dummy() for one in fields}
+        time = equation.problem.time
+        totals: dict[Any, Any] = {}
+        for term in Add.make_args(velocity):
+            vectors = [one for one in Mul.make_args(term) if one == z or isinstance(one, gradient)]
+            if len(vectors) != 1:
+                return None
+            factor = (term / vectors[0]).xreplace(places)
+            if vectors[0] == z:
+                totals[None] = totals.get(None, S.Zero) + factor
+                continue
+            if tuple(vectors[0].args[1:]) != (z,):
+                return None
+            inner = vectors[0].args[0].xreplace(places)
+            if not _is_plain(inner, set(places.values())):
+                return None
+            for i, value in enumerate(places.values()):
+                if not inner.has(value):
+                    continue
+                totals[i] = totals.get(i, S.Zero) + factor * inner.diff(value)
+        made = {}
+        for i, total in totals.items():
+            total = powsimp(total)
+            if not _is_plain(total, {time, *places.values()}):
+                return None
+            made[i] = lambdify([time, *places.values()], total, modules=[{"exp": torch.exp, "log": torch.log}])
+        return cls(equation, {i: one for i, one in made.items() if i is not None}, made.get(None))
+
+    def __call__(self, module: nn.Module, points: Tensor) -> Tensor:
+        """The velocity `[n, d]`, differentiable."""
+        create, column = torch.is_grad_enabled(), self.equation.time
+        without_time = lambda rows: torch.cat([rows[:, :column], rows[:, column + 1 :]], dim=1)  # noqa: E731
+        with torch.enable_grad():
+            at = points if points.requires_grad else points.detach().requires_grad_()
+            values = module(at).unbind(dim=1)
+            slopes = {
+                i: torch.autograd.grad(values[i].sum(), at, create_graph=create, retain_graph=True)[0]
+                for i in self.factors
+            }
+        t, total = at[:, column], torch.zeros_like(without_time(at))
+        rows = lambda factor: torch.as_tensor(factor(t, *values), dtype=at.dtype, device=at.device)  # noqa: E731
+        for i, factor in self.factors.items():
+            total = total + rows(factor).expand(len(at))[:, None] * without_time(slopes[i])
+        if self.outward is not None:
+            total = total + rows(self.outward).expand(len(at))[:, None] * without_time(at)
+        return total if create else total.detach()

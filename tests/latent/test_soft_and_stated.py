@@ -1,0 +1,199 @@
+"""Soft equations, stated velocities and rows with weights of their own: two roads to the same value."""
+
+import pytest
+import torch
+from sympy import Eq, exp, log, sin
+
+import pinnflow
+from pinnflow import Problem, coordinates, field, grad, laplacian, norm_squared
+from pinnflow.latent import Obedience, PotentialFlow, WarpedGenerator, equation
+from pinnflow.latent.potentials import by_member
+from pinnflow.trial.families import by_member as by_member_of_a_family
+
+
+def rows(flow, n=24, seed=3):
+    draw = torch.Generator().manual_seed(seed)
+    t = flow.equation.horizon * torch.rand(n, generator=draw, dtype=torch.float64)
+    return flow.sample(n, seed), t, torch.arange(n) % flow.potentials
+
+
+def share(flow, n=300):
+    """Root mean square of the residual over that of its terms, on codes that training did not see."""
+    z, t, k = rows(flow, n, seed=77)
+    points = flow.equation.points(z, t)
+    terms = pinnflow.compile(flow.equation.problem, points=1).terms(
+        lambda p: flow.field(p, k), {flow.equation.names[0]: points}
+    )
+    terms = terms[flow.equation.names[0]].detach()
+    return float((terms.sum(dim=1).square().mean() / terms.square().sum(dim=1).mean()).sqrt())
+
+
+# -- rows through the matrices of their members ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("product", [by_member, by_member_of_a_family])
+@pytest.mark.parametrize(("members", "n"), [(5, 192), (32, 40), (40, 1), (1, 10), (3, 0)])
+def test_grouped_rows_go_through_their_own_matrices(product, members, n):
+    draw = torch.Generator().manual_seed(0)
+    k = torch.randint(members, (n,), generator=draw)
+    x = torch.randn(n, 3, generator=draw, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(members, 4, 3, generator=draw, dtype=torch.float64, requires_grad=True)
+    grouped, plain = product(x, w, k), torch.einsum("noi,ni->no", w[k], x)
+    assert torch.allclose(grouped, plain, atol=1e-14)
+    for a, b in zip(
+        torch.autograd.grad((grouped**3).sum(), (x, w)), torch.autograd.grad((plain**3).sum(), (x, w)), strict=True
+    ):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("pde", ["wave", "hamilton-jacobi", "heat", "fokker-planck", "porous-medium"])
+def test_a_member_alone_has_the_value_it_has_among_all(pde):
+    flow = PotentialFlow(None, 4, 3, pde)
+    z, t, k = rows(flow)
+    points = flow.equation.points(z, t)
+    everything = flow.field(points)
+    assert torch.allclose(flow.field(points, k)[:, 0], everything[torch.arange(24), k], rtol=1e-12)
+    assert torch.allclose(flow.field(points[:2], k[:2])[:, 0], everything[torch.arange(2), k[:2]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("pde", "form"), [("wave", "exact"), ("heat", "exact"), ("wave", "soft")])
+def test_a_step_of_many_potentials_reads_no_weights_of_others(pde, form):
+    """The products of a walk have as many rows as codes, not as codes times potentials."""
+    flow = PotentialFlow(None, 6, 40, pde, form)
+    z = flow.sample(30)
+    k = torch.arange(30)
+    with torch.no_grad():
+        whole = flow.velocity(z, 1.0, k)
+        for weight in flow.field.parameters():
+            weight[30:] = torch.nan
+        assert torch.equal(flow.velocity(z, 1.0, k), whole)
+
+
+# -- stated velocities -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pde", ["heat", "fokker-planck", "porous-medium"])
+@pytest.mark.parametrize("form", ["exact", "soft"])
+def test_velocities_by_one_gradient_are_those_of_the_compiled_statement(pde, form, monkeypatch):
+    fast = PotentialFlow(None, 4, 3, pde, form)
+    monkeypatch.setattr(equation._Gradients, "read", lambda *arguments: None)
+    slow = PotentialFlow(None, 4, 3, pde, form)
+    assert fast._stated.gradients is not None
+    assert slow._stated.gradients is None
+    z, t, k = rows(fast)
+    assert torch.allclose(fast.velocity(z, t, k), slow.velocity(z, t, k), rtol=1e-10, atol=1e-12)
+
+
+def test_stated_velocities_of_every_shape_mean_what_they_say():
+    """u = the exact field; velocity by hand from its gradient and Hessian."""
+    t, z = coordinates("t"), coordinates("z", 3)
+    u = field("u", t, z)
+    problem = Problem([Eq(u.diff(t, 2), laplacian(u, z))], {t: (0, 6), z: (-3, 3)})
+
+    def by_hand(flow, codes, times, k):
+        at = codes.clone().requires_grad_()
+        value = flow.potential(at, times, k)
+        (slope,) = torch.autograd.grad(value.sum(), at, create_graph=True)
+        (turn,) = torch.autograd.grad(slope.square().sum(), at)
+        return value[:, None].detach(), slope.detach(), turn, times[:, None]
+
+    cases = {
+        2 * grad(u, z): lambda v, g, h, s: 2 * g,
+        t * sin(u) * grad(u, z) - z / 2: None,
+        t * u**2 * grad(u, z) - z / 2: lambda v, g, h, s: s * v**2 * g,
+        grad(exp(u), z): lambda v, g, h, s: torch.exp(v) * g,
+        norm_squared(grad(u, z)) * grad(u, z): lambda v, g, h, s: g.square().sum(dim=1, keepdim=True) * g,
+        u.subs(t, 0) * grad(u, z) + grad(u, z): lambda v, g, h, s: g,  # u vanishes at first
+        grad(u.subs(t, 0) + u, z): lambda v, g, h, s: g,
+        grad(norm_squared(grad(u, z)), z): lambda v, g, h, s: h,
+    }
+    for velocity, expected in cases.items():
+        flow = PotentialFlow(None, 3, 2, problem, velocity=velocity)
+        codes, times, k = rows(flow, 8)
+        v, g, h, s = by_hand(flow, codes, times, k)
+        outward = -codes / 2 if velocity.has(z) and "z/2" in str(velocity) else 0
+        wanted = s * torch.sin(v) * g if expected is None else expected(v, g, h, s)
+        assert torch.allclose(flow.velocity(codes, times, k), wanted + outward, rtol=1e-9, atol=1e-12), velocity
+
+
+def test_a_velocity_that_is_no_vector_is_refused():
+    t, z = coordinates("t"), coordinates("z", 3)
+    u = field("u", t, z)
+    problem = Problem([Eq(u.diff(t, 2), laplacian(u, z))], {t: (0, 6), z: (-3, 3)})
+    with pytest.raises(pinnflow.DeclarationError, match="velocity"):
+        PotentialFlow(None, 3, 2, problem, velocity=log(u))
+
+
+# -- soft equations ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pde", ["wave", "hamilton-jacobi-source"])
+def test_training_makes_soft_potentials_obey(pde):
+    """Without images: the equation alone, a fifth of the default training."""
+    flow = PotentialFlow(WarpedGenerator(latent_dim=4, factors=2), 4, 2, pde, "soft", objectives=[Obedience()])
+    before = share(flow)
+    flow.fit(100, 32)
+    assert before > 0.3
+    assert share(flow) < 0.12
+
+
+def test_what_obedience_makes_small_does_not_depend_on_the_size_of_the_potential():
+    flow = PotentialFlow(None, 4, 2, "wave", "soft")
+    z, t, k = rows(flow)
+    before = flow.disobedience(z, t, k)
+    with torch.no_grad():
+        flow.field.last.weight *= 7
+        flow.field.last.bias *= 7
+    assert torch.allclose(flow.disobedience(z, t, k), before, rtol=1e-10)
+
+
+def test_two_estimates_multiply_to_the_square_of_the_residual(monkeypatch):
+    """In many dimensions: 400 draws within four standard errors; the square of one estimate is far too large."""
+    t, z = coordinates("t"), coordinates("z", 24)
+    u = field("u", t, z)
+    problem = Problem([Eq(u.diff(t), laplacian(u, z))], {t: (0, 6), z: (-3, 3)})
+    flow = PotentialFlow(None, 24, 2, problem, "soft")
+    place, time, k = rows(flow)
+    points = flow.equation.points(place, time)
+    name = flow.equation.names[0]
+    exact = flow.equation.residuals(flow.field, points, k)[name].detach().square().mean()
+    monkeypatch.setattr(equation, "MANY", 8)
+    monkeypatch.setattr(equation, "LINES", 1)
+    draw = torch.Generator().manual_seed(0)
+    products, squares = [], []
+    with torch.no_grad():
+        for _ in range(400):
+            one = flow.equation._terms(flow.field, points, k, draw)[name].sum(dim=1)
+            other = flow.equation._terms(flow.field, points, k, draw)[name].sum(dim=1)
+            products.append((one * other).mean())
+            squares.append(one.square().mean())
+    products, squares = torch.stack(products), torch.stack(squares)
+    error = float(products.std()) / 20
+    assert abs(float(products.mean() - exact)) < 4 * error
+    assert float(squares.mean() - exact) > 4 * error
+    # The same generator, the same digits: what a resumed training needs.
+    twice = [flow.disobedience(place, time, k, torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert torch.equal(*twice)
+
+
+# -- problems of one's own ---------------------------------------------------------------------------------------------
+
+
+def test_equations_of_ones_own_are_exact_where_a_family_is_known():
+    """Klein-Gordon and damped waves have plane waves; a cubic term has none, and is trained for."""
+    t, z = coordinates("t"), coordinates("z", 3)
+    u = field("u", t, z)
+    domain = {t: (0, 6), z: (-3, 3)}
+    for right, form in (
+        (laplacian(u, z) - u, "exact"),
+        (laplacian(u, z) / 4 - u.diff(t) / 10, "exact"),
+        (laplacian(u, z) - u**3, "soft"),
+    ):
+        flow = PotentialFlow(None, 3, 2, Problem([Eq(u.diff(t, 2), right)], domain))
+        assert flow.form == form
+        place, time, k = rows(flow)
+        if form == "exact":
+            assert flow.residual(place, time, k).max() < 1e-10
+            assert flow.residual(place, time).shape == (24,)
+        else:
+            assert flow.residual(place, time, k).max() > 0.1
