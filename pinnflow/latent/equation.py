@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import pinnflow
 from pinnflow import Problem, coordinates, dot, field, grad
-from pinnflow.errors import DeclarationError
+from pinnflow.errors import DeclarationError, WrongShape
 from pinnflow.latent.potentials import ForRows
 
 MANY = 256
@@ -88,7 +88,10 @@ class Equation:
 
     def points(self, z: Tensor, t: float | Tensor) -> Tensor:
         """Rows of columns in the problem's order, `[n, d + 1]`."""
-        t = torch.as_tensor(t, dtype=z.dtype, device=z.device).expand(len(z))[:, None]
+        t = torch.as_tensor(t, dtype=z.dtype, device=z.device)
+        if t.dim() > 1 or (t.dim() == 1 and len(t) != len(z)):
+            raise WrongShape(f"`t` has shape {tuple(t.shape)}; it must be a number or one for each of {len(z)} codes")
+        t = t.expand(len(z))[:, None]
         return torch.cat([z[:, : self.time], t, z[:, self.time :]], dim=1)
 
     def residuals(self, module: nn.Module, points: Tensor, k: Tensor) -> dict[str, Tensor]:

@@ -107,8 +107,8 @@ class PotentialFlow(TrainedFlow):
         latent_dim = positive(
             "latent_dim", getattr(generator, "latent_dim", None) if latent_dim is None else latent_dim
         )
-        positive("potentials", potentials)
-        positive("features", features)
+        potentials, features = positive("potentials", potentials), positive("features", features)
+        hidden, steps = positive("hidden", hidden), positive("steps", steps)
         problem, stated, is_density = _declared(pde, latent_dim, steps)
         density = is_density if density is None else density
         self.velocity_expression = stated if velocity is None else velocity
@@ -208,6 +208,8 @@ class PotentialFlow(TrainedFlow):
 
     def velocity(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """What moves a sample at (z, t), `[n, d]`: the gradient of u_k, or the stated velocity."""
+        if not isinstance(z, Tensor) or z.dim() != 2 or z.shape[1] != self.latent_dim:
+            z = self.codes(z)
         k = self.index(k, len(z))
         if self._stated is not None:
             module = LogDensity(self.field) if self.logarithmic else self.field
@@ -229,7 +231,7 @@ class PotentialFlow(TrainedFlow):
             k: which potential, a number or `[n]`; None for the worst over all.
         """
         z = self.codes(z)
-        t = torch.as_tensor(t, dtype=z.dtype, device=z.device).expand(len(z))
+        t = self.equation.points(z, t)[:, self.equation.time]
         if k is None:
             K = self.potentials
             rows = self.residual(z.repeat_interleave(K, 0), t.repeat_interleave(K), torch.arange(K).repeat(len(z)))

@@ -282,7 +282,10 @@ class Spread(Objective):
             mean = (same.T @ z) / count.clamp(min=1)[:, None]
             return same.T @ ((z - mean[way]) ** 2).sum(dim=1)
 
-        several = count > 1
+        # Walks along one field from one start alone (K below the number of branches) have nothing to be compared with.
+        several = within(start) > 1e-12
+        if not bool(several.any()):
+            return (end * 0).sum()
         ratio = within(end)[several] / within(start)[several]
         lost = torch.relu(self.least - ratio) ** 2
         return (lost * count[several]).sum() / count.sum()

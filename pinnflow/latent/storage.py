@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -43,12 +44,15 @@ def save_flow(flow: PotentialFlow, path: str | Path) -> None:
     }
     path = Path(path)
     beside = path.with_name(path.name + ".part")
+    weights = {name: weight.detach().cpu().numpy() for name, weight in flow.field.state_dict().items()}
+    text = json.dumps(header)
     with h5py.File(beside, "w") as file:
-        file.attrs["header"] = json.dumps(header)
+        file.attrs["header"] = text
+        file.attrs["digest"] = _digest(text, arrays, weights)
         for name, array in arrays.items():
             file[f"arrays/{name}"] = array
-        for name, weight in flow.field.state_dict().items():
-            file[f"weights/{name}"] = weight.detach().cpu().numpy()
+        for name, weight in weights.items():
+            file[f"weights/{name}"] = weight
     beside.replace(path)
 
 
@@ -62,17 +66,21 @@ def load_flow(
         raise FileNotFoundError(f"there is no file `{path}`")
     try:
         with h5py.File(path, "r") as file:
-            header = json.loads(file.attrs["header"])
+            text = file.attrs["header"]
+            header = json.loads(text)
             if header["format"] != FORMAT:
                 raise DamagedFile(f"`{path}` holds `{header['format']}`, not `{FORMAT}`")
             arrays = {name: dataset[()] for name, dataset in file.get("arrays", {}).items()}
-            weights = {name: torch.as_tensor(dataset[()]) for name, dataset in _datasets(file["weights"])}
+            found = {name: dataset[()] for name, dataset in file["weights"].items()}
+            if file.attrs["digest"] != _digest(text, arrays, found):
+                raise DamagedFile(f"`{path}` has been altered: its contents do not have the digest written with them")
+        weights = {name: torch.as_tensor(weight) for name, weight in found.items()}
         problem = decode_problem(header["problem"], arrays)
         velocity = _decode_velocity(header["velocity"], arrays)
         dtype = {"float32": torch.float32, "float64": torch.float64}[header["dtype"]]
-    except (OSError, KeyError, ValueError, TypeError, json.JSONDecodeError) as trouble:
-        if isinstance(trouble, PinnflowError):
-            raise
+    except DamagedFile:
+        raise
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, PinnflowError) as trouble:
         raise DamagedFile(f"`{path}` is no potential flow, or is not whole: {trouble}") from None
     flow = cls(
         generator,
@@ -94,9 +102,15 @@ def load_flow(
     return flow
 
 
-def _datasets(group):
-    """`(name, dataset)` of all datasets below a group; a state's names hold dots, no slashes."""
-    return [(name, dataset) for name, dataset in group.items()]
+def _digest(text: str, *groups: dict[str, np.ndarray]) -> str:
+    """SHA-256 of the header and all arrays with their names, in hexadecimal."""
+    whole = hashlib.sha256(text.encode())
+    for group in groups:
+        for name in sorted(group):
+            array = np.asarray(group[name])
+            whole.update(f"{name} {array.dtype} {array.shape}".encode())
+            whole.update(array.tobytes())
+    return whole.hexdigest()
 
 
 def _encode_velocity(problem: Problem, velocity: Expr | None, arrays) -> Any:

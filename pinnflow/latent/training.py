@@ -54,6 +54,8 @@ class TrainedFlow(Flow):
         dtype: torch.dtype = torch.float64,
     ):
         super().__init__(generator, latent_dim, potentials, name=name, device=device, dtype=dtype)
+        if isinstance(objectives, Objective) or not objectives:
+            raise ValueError(f"`objectives` is {objectives!r}; it must be a list such as `[Classifier(), Spread()]`")
         for one in objectives:
             if not isinstance(one, Objective):
                 raise ValueError(f"`objectives` holds {one!r}; it must be a list of objects like `Classifier()`")
@@ -144,7 +146,10 @@ class TrainedFlow(Flow):
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         walk = self._walk(batch)
-        values = {one.name: one.weight * one(walk) for one in self.objectives}
+        values: dict[str, Any] = {}
+        for one in self.objectives:
+            same = sum(name.split(" ")[0] == one.name for name in values)
+            values[f"{one.name} {same + 1}" if same else one.name] = one.weight * one(walk)
         loss = sum(values.values())
         for name, value in values.items():
             if not bool(torch.isfinite(value)):
@@ -166,12 +171,13 @@ class TrainedFlow(Flow):
         return entry
 
     def _walk(self, batch) -> Walk:
-        g, K, rows = self._generator, self.potentials, batch * self.branches
+        g, K = self._generator, self.potentials
+        branches = min(self.branches, K)
+        rows = batch * branches
         z = torch.randn(batch, self.latent_dim, generator=g, dtype=torch.float64)
-        z = z.repeat_interleave(self.branches, dim=0).to(self.device, self.dtype)
+        z = z.repeat_interleave(branches, dim=0).to(self.device, self.dtype)
         # Every code is walked along different fields, as far as there are any.
-        k = torch.rand(batch, K, generator=g).argsort(dim=1)[:, : self.branches] if self.branches <= K else None
-        k = torch.randint(K, (rows,), generator=g) if k is None else k.flatten()
+        k = torch.rand(batch, K, generator=g).argsort(dim=1)[:, :branches].flatten()
         sign = 2 * torch.randint(2, (rows, 1), generator=g) - 1 if self.two_way else torch.ones(rows, 1)
         whole = torch.rand(rows, generator=g) < self.whole
         last = torch.where(whole, self.steps, torch.randint(1, self.steps + 1, (rows,), generator=g))
@@ -181,7 +187,7 @@ class TrainedFlow(Flow):
         path = [z]
         for i in range(1, self.steps + 1):
             path.append(path[-1] + field(path[-1], float(i)))
-        return Walk(self, path, k, sign, self.branches, first.to(self.device), last.to(self.device), g)
+        return Walk(self, path, k, sign, branches, first.to(self.device), last.to(self.device), g)
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -258,7 +259,7 @@ class Flow:
         if integrator not in INTEGRATORS:
             raise UnknownName("integrator", integrator, tuple(INTEGRATORS))
         positive("steps", steps)
-        if step_length is not None and not (isinstance(step_length, (int, float)) and step_length > 0):
+        if step_length is not None and not (isinstance(step_length, Real) and step_length > 0):
             raise ValueError(
                 f"`step_length` is {step_length!r}; it must be a positive number, or None for raw velocities"
             )
@@ -323,9 +324,9 @@ def unit(v: Tensor) -> Tensor:
 
 def positive(name: str, value) -> int:
     """`value` as a positive whole number, or an error that names it."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` is {value!r}; it must be a positive whole number")
-    return value
+    return int(value)
 
 
 def stated_dimension(generator, latent_dim: int | None) -> int:
