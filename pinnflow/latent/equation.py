@@ -114,6 +114,7 @@ class Equation:
         k: Tensor,
         *,
         identically: bool = False,
+        density: bool = False,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """A number without units that is 0 where equations and conditions hold; differentiable by weights and points.
@@ -126,15 +127,19 @@ class Equation:
         Args:
             module, points, k: as for `residuals`.
             identically: whether the equations hold by construction.
+            density: whether the first output is a density; the equations are then divided by it, or else they would
+                count only where it is high.
             generator: of the random lines.
         """
         total = points.new_zeros(())
         if not identically:
             first = self._terms(module, points, k, generator)
             other = first if generator is None or self.latent_dim <= MANY else self._terms(module, points, k, generator)
-            for name, terms in first.items():
-                square = (terms.sum(dim=1) * other[name].sum(dim=1)).mean()
-                size = (terms.square() + other[name].square()).sum(dim=1).mean() / 2
+            unit = module(points, k)[:, :1] if density else 1.0
+            for name in first:
+                terms, again = first[name] / unit, other[name] / unit
+                square = (terms.sum(dim=1) * again.sum(dim=1)).mean()
+                size = (terms.square() + again.square()).sum(dim=1).mean() / 2
                 total = total + square / size.clamp(min=1e-30)
         conditions = [name for name in self.names if name not in self._equations]
         if conditions:

@@ -245,7 +245,12 @@ class PotentialFlow(TrainedFlow):
         With a `generator` Laplacians in more than 256 dimensions are estimated along random lines.
         """
         return self.equation.disobedience(
-            self.field, self.equation.points(z, t), k, identically=self.form == "exact", generator=generator
+            self.field,
+            self.equation.points(z, t),
+            k,
+            identically=self.form == "exact",
+            density=self.logarithmic,
+            generator=generator,
         )
 
     def save(self, path: str | Path) -> None:

@@ -345,7 +345,7 @@ class Obedience(Objective):
 
     name = "equation"
 
-    def __init__(self, weight: float = 30.0, *, rows: int = 192):
+    def __init__(self, weight: float = 100.0, *, rows: int = 192):
         super().__init__(weight)
         self.rows = rows
 
