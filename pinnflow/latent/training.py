@@ -54,7 +54,7 @@ class TrainedFlow(Flow):
         dtype: torch.dtype = torch.float64,
     ):
         super().__init__(generator, latent_dim, potentials, name=name, device=device, dtype=dtype)
-        if isinstance(objectives, Objective) or not objectives:
+        if isinstance(objectives, Objective):
             raise ValueError(f"`objectives` is {objectives!r}; it must be a list such as `[Classifier(), Spread()]`")
         for one in objectives:
             if not isinstance(one, Objective):
@@ -110,6 +110,8 @@ class TrainedFlow(Flow):
             raise ValueError("`resume=True` needs the file to resume from: `checkpoint='flow.ckpt'`")
         if self.generator is None:
             raise ValueError(f"`{self.name}` has no generator, so there is nothing to train it on")
+        if not len(self.objectives):
+            raise ValueError(f"`{self.name}` has no objectives, so there is nothing to train it for; see `objectives=`")
         if self._optimizer is None:
             self._optimizer = self._make_optimizer()
         if resume and checkpoint is not None and Path(checkpoint).exists():

@@ -53,10 +53,11 @@ def test_no_codes_are_no_walk_but_no_error():
     assert flow.residual(nothing, 1.0).shape == (0,)
 
 
-@pytest.mark.parametrize("objectives", [[], Classifier()])
-def test_objectives_are_a_list_of_some(objectives):
+def test_objectives_are_a_list_and_training_needs_one():
     with pytest.raises(ValueError, match=r"must be a list such as `\[Classifier\(\), Spread\(\)\]`"):
-        PotentialFlow(Patches(), potentials=2, objectives=objectives)
+        PotentialFlow(Patches(), potentials=2, objectives=Classifier())
+    with pytest.raises(ValueError, match="has no objectives"):
+        PotentialFlow(Patches(), potentials=2, objectives=[]).fit(1)
 
 
 def test_two_objectives_of_a_kind_count_both():
