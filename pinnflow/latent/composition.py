@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pinnflow.latent.traversal import Flow
+from pinnflow.latent.traversal import Flow, unit
 
 
 class Mixture(Flow):
@@ -39,8 +39,6 @@ class Mixture(Flow):
 
     def velocity(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """The weighted sum, `[n, d]`."""
-        from pinnflow.latent.traversal import unit
-
         weights = self.weights[self.index(k, len(z))]
         t = torch.as_tensor(t, dtype=z.dtype, device=z.device).expand(len(z))
         total = torch.zeros_like(z)

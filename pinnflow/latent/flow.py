@@ -18,7 +18,7 @@ from pinnflow.latent.objectives import Classifier, Obedience, Objective, Spread
 from pinnflow.latent.potentials import ACTIVATIONS, Density, LogDensity, StackedNetwork
 from pinnflow.latent.presets import make_preset
 from pinnflow.latent.training import TrainedFlow
-from pinnflow.latent.traversal import positive
+from pinnflow.latent.traversal import positive, stated_dimension
 
 FORMS = ("auto", "exact", "soft", "none")
 _CALLED = {"exact": "", "soft": ", soft", "none": ", no equation"}
@@ -104,9 +104,7 @@ class PotentialFlow(TrainedFlow):
             raise UnknownName("form", form, FORMS)
         if activation not in ACTIVATIONS:
             raise UnknownName("activation", activation, tuple(ACTIVATIONS))
-        latent_dim = positive(
-            "latent_dim", getattr(generator, "latent_dim", None) if latent_dim is None else latent_dim
-        )
+        latent_dim = positive("latent_dim", stated_dimension(generator, latent_dim))
         potentials, features = positive("potentials", potentials), positive("features", features)
         hidden, steps = positive("hidden", hidden), positive("steps", steps)
         problem, stated, is_density = _declared(pde, latent_dim, steps)
@@ -137,8 +135,7 @@ class PotentialFlow(TrainedFlow):
             steps=steps,
             step_length=step_length,
             rate=rate if self.form == "exact" else rate / 3,
-            name=name
-            or (problem.name or "potential") + {"exact": "", "soft": ", soft", "none": ", no equation"}[self.form],
+            name=name or (problem.name or "potential") + _CALLED[self.form],
             device=device,
             dtype=dtype,
         )
