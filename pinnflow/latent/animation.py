@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from pinnflow.errors import NotYet, UnknownName
-from pinnflow.latent.canvas import FAINT, INK, checked_path, in_one_piece, new_figure, style
+from pinnflow.latent.canvas import FAINT, INK, checked_path, new_figure, style
 from pinnflow.latent.landscape import KINDS, Landscape, draw_panel, draw_pictured, footnote, landscape, value_label
 from pinnflow.latent.strips import Strips, colours_of, enlarge, join, strips
+from pinnflow.latent.writing import in_one_piece
 
 SUFFIXES = (".gif", ".mp4")
 

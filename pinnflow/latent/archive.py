@@ -22,10 +22,11 @@ import numpy as np
 
 from pinnflow.errors import DamagedFile, UnknownFormat, UnknownName
 from pinnflow.latent.animation import film_landscape, film_strips
-from pinnflow.latent.canvas import checked_path, in_one_piece
+from pinnflow.latent.canvas import checked_path
 from pinnflow.latent.landscape import Landscape, draw_landscape, landscape, whole_steps
 from pinnflow.latent.sheet import Comparison, draw_comparison
 from pinnflow.latent.strips import Strips, draw_strips, strips
+from pinnflow.latent.writing import in_one_piece
 
 Piece = Strips | Landscape | Comparison
 KINDS: dict[str, type] = {"strips": Strips, "landscape": Landscape, "comparison": Comparison}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pinnflow.latent.writing import in_one_piece
 
 STYLE: Any = {
     "font.family": ["STIXGeneral", "serif"],
@@ -76,17 +76,6 @@ def checked_path(path: str | PathLike[str], suffixes: tuple[str, ...], what: str
         raise ValueError(f"`{path.name}` has no suffix of a {what}; write one of {', '.join(sorted(suffixes))}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder `{path.parent}` of `{path.name}` does not exist; create it first.")
-    return path
-
-
-def in_one_piece(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Calls `write` with the name of a part beside `path` and renames it: nobody sees half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import torch
 
 from pinnflow.errors import DamagedFile
+from pinnflow.latent.writing import in_one_piece
 
 
 def write_state(path: str | Path, state: dict[str, Any]) -> None:
     """Writes all at once: a training that is cut off leaves the last whole file."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".part")
-    torch.save(state, beside)
-    os.replace(beside, path)
+    in_one_piece(Path(path), lambda part: torch.save(state, part))
 
 
 def read_state(path: str | Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Equation:
             if len(one.args) != len(problem.coordinates):
                 raise DeclarationError(f"the field `{one}` must depend on all coordinates {problem.coordinates}")
         self.time = problem.columns.index(problem.time)
-        self.start, self.horizon = map(float, problem.bounds[problem.time])
+        self.horizon = float(problem.bounds[problem.time][1])
         equations = [block for block in problem.blocks if block.kind == "equation"]
         self._equations = [block.name for block in equations]
         self.order = max(atom.order for block in equations for part in block.parts for atom in part.atoms)
@@ -157,12 +157,23 @@ class Equation:
         return compiled.terms(ForRows(module, k), dict.fromkeys(self._equations, points))
 
     def _of(self, points, lines=None):
-        key = points.dtype, points.device, lines
-        if key not in self._compiled:
-            self._compiled[key] = pinnflow.compile(
-                self.problem, points=1, dtype=points.dtype, device=points.device, backend="eager", probes=lines
-            )
-        return self._compiled[key]
+        return _compiled_for(points, self.problem, self._compiled, lines)
+
+
+def _compiled_for(points: Tensor, problem: Problem, made: dict[tuple, Any], lines: int | None = None) -> Any:
+    """`problem` compiled for points of this kind, once; `made` keeps it."""
+    key = points.dtype, points.device, lines
+    if key not in made:
+        made[key] = pinnflow.compile(
+            problem, points=1, dtype=points.dtype, device=points.device, backend="eager", probes=lines
+        )
+    return made[key]
+
+
+def along_probe(problem: Problem, velocity: Expr) -> Problem:
+    """The equation `velocity . probe = 0` with a vector of its own, which bears a vector expression as a scalar one."""
+    probe = coordinates("probe", len(problem.columns) - 1)
+    return Problem([Eq(dot(velocity, probe), 0)], {**problem.domain, probe: (-1, 1)}, time=problem.time)
 
 
 class StatedVelocity:
@@ -190,9 +201,8 @@ class StatedVelocity:
         self.gradients = _Gradients.read(equation, velocity, fields)
         if self.gradients is not None:
             return
-        probe = coordinates("probe", d)
         try:
-            declared = Problem([Eq(dot(velocity, probe), 0)], {**problem.domain, probe: (-1, 1)}, time=problem.time)
+            declared = along_probe(problem, velocity)
         except DeclarationError as problem_in_it:
             raise DeclarationError(f"the velocity `{velocity}` cannot be read:\n{problem_in_it}") from None
         self.outputs = None
@@ -208,19 +218,14 @@ class StatedVelocity:
         """The velocity `[n, d]` at rows of points `[n, d + 1]`, differentiable."""
         if self.gradients is not None:
             return self.gradients(ForRows(module, k), points)
-        key = points.dtype, points.device
-        if key not in self._compiled:
-            self._compiled[key] = pinnflow.compile(
-                self.declared, points=1, dtype=points.dtype, device=points.device, backend="eager"
-            )
+        compiled = _compiled_for(points, self.declared, self._compiled)
         create = torch.is_grad_enabled()
         with torch.enable_grad():
             probe = points.new_zeros(len(points), self.latent_dim, requires_grad=True)
             rows = torch.cat([points, probe], dim=1)
             name = self.declared.blocks[0].name
-            scalar = self._compiled[key].residuals(ForRows(module, k, points.shape[1], self.outputs), {name: rows})[
-                name
-            ]
+            seen = ForRows(module, k, points.shape[1], self.outputs)
+            scalar = compiled.residuals(seen, {name: rows})[name]
             return torch.autograd.grad(scalar.sum(), probe, create_graph=create)[0]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pinnflow.latent.rendering import images, own_device, own_dtype
+from pinnflow.latent.rendering import images, own_device, own_dtype, push_forward
 from pinnflow.latent.traversal import unit
 
 if TYPE_CHECKING:
@@ -250,8 +250,8 @@ class Movement(Objective):
 
     def forward(self, walk):
         v = unit(walk.velocity) if self.by_direction else walk.velocity
-        change = pushforward(walk.flow.generator, walk.before, v)
-        return -torch.log(change.square().flatten(1).mean(dim=1) + 1e-12).mean().to(v.dtype)
+        change = push_forward(walk.flow.generator, walk.before, v)
+        return -torch.log(change.square().mean(dim=1) + 1e-12).mean().to(v.dtype)
 
 
 class Spread(Objective):
@@ -317,7 +317,7 @@ class Orthogonality(Objective):
         t = 1 + (flow.steps - 1) * torch.rand(n, generator=walk.generator, dtype=torch.float64).to(starts)
         z, k = starts.repeat_interleave(K, dim=0), torch.arange(K, device=starts.device).repeat(n)
         v = unit(flow.velocity(z, t.repeat_interleave(K), k))
-        change = pushforward(flow.generator, z, v).flatten(1).to(v.dtype)
+        change = push_forward(flow.generator, z, v).to(v.dtype)
         total = _alike(change.unflatten(0, (n, K)))
         return total + self.latent * _alike(v.unflatten(0, (n, K))) if self.latent else total
 
@@ -355,10 +355,3 @@ class Obedience(Objective):
         z = walk.before[:n]
         t = flow.equation.horizon * torch.rand(n, generator=walk.generator, dtype=torch.float64).to(z)
         return flow.disobedience(z, t, walk.k[:n], walk.generator)
-
-
-def pushforward(generator, z: Tensor, v: Tensor) -> Tensor:
-    """J(z) v, `[n, c, h, w]`, by forward mode; differentiable by z and v."""
-    dtype, device = own_dtype(generator), own_device(generator, z.device)
-    z, v = z.to(dtype=dtype, device=device), v.to(dtype=dtype, device=device)
-    return torch.func.jvp(generator, (z,), (v,))[1]

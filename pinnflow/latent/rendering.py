@@ -1,4 +1,4 @@
-"""Calling a generator: in its own dtype and on its device, in chunks, with its answer checked once."""
+"""Calling a generator, and its derivative: in its own dtype and on its device, in chunks, with its answer checked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from pinnflow.errors import WrongShape
+from pinnflow.errors import NotYet, WrongShape
+
+
+def usual_device(device: torch.device | str | None = None) -> torch.device:
+    """The device that was asked for, or else a GPU if there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def own_dtype(generator: Callable[[Tensor], Tensor]) -> torch.dtype:
@@ -66,6 +72,23 @@ def images(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
             f"it must return images [{len(z)}, channels, height, width]"
         )
     return answer
+
+
+def push_forward(generator: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> Tensor:
+    """J(z) v by forward mode, `[n, c * h * w]`, for codes and vectors `[n, d]`; differentiable where gradients are.
+
+    Raises:
+        NotYet: an operation of the generator has no forward derivative.
+    """
+    with forward_ad.dual_level():
+        try:
+            answer = images(generator, forward_ad.make_dual(z, v))
+            tangent = forward_ad.unpack_dual(answer).tangent
+        except (NotImplementedError, RuntimeError) as error:
+            if "forward AD" not in str(error) and "forward mode" not in str(error):
+                raise
+            raise NotYet(f"The generator cannot be differentiated by forward mode: {error}") from error
+    return torch.zeros_like(answer).flatten(1) if tangent is None else tangent.flatten(1)
 
 
 @torch.no_grad()

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sympy import Eq, Expr
+from sympy import Expr
 from torch import Tensor
 
-from pinnflow import Problem, coordinates, decode_problem, dot, encode_problem
+from pinnflow import Problem, decode_problem, encode_problem
 from pinnflow.errors import DamagedFile, PinnflowError
+from pinnflow.latent.equation import along_probe
+from pinnflow.latent.writing import in_one_piece
 
 if TYPE_CHECKING:
     from pinnflow.latent.flow import PotentialFlow
@@ -42,18 +44,19 @@ def save_flow(flow: PotentialFlow, path: str | Path) -> None:
         "velocity": _encode_velocity(problem, flow.velocity_expression, arrays),
         "torch": torch.__version__,
     }
-    path = Path(path)
-    beside = path.with_name(path.name + ".part")
     weights = {name: weight.detach().cpu().numpy() for name, weight in flow.field.state_dict().items()}
     text = json.dumps(header)
-    with h5py.File(beside, "w") as file:
-        file.attrs["header"] = text
-        file.attrs["digest"] = _digest(text, arrays, weights)
-        for name, array in arrays.items():
-            file[f"arrays/{name}"] = array
-        for name, weight in weights.items():
-            file[f"weights/{name}"] = weight
-    beside.replace(path)
+
+    def write(part: Path) -> None:
+        with h5py.File(part, "w") as file:
+            file.attrs["header"] = text
+            file.attrs["digest"] = _digest(text, arrays, weights)
+            for name, array in arrays.items():
+                file[f"arrays/{name}"] = array
+            for name, weight in weights.items():
+                file[f"weights/{name}"] = weight
+
+    in_one_piece(Path(path), write)
 
 
 def load_flow(
@@ -117,11 +120,7 @@ def _encode_velocity(problem: Problem, velocity: Expr | None, arrays) -> Any:
     """A vector expression as the problem `velocity . probe = 0`."""
     if velocity is None:
         return None
-    vectors = [c for c in problem.coordinates if c != problem.time]
-    probe = coordinates("probe", len(problem.columns) - 1)
-    bearer = Problem([Eq(dot(velocity, probe), 0)], {**problem.domain, probe: (-1, 1)}, time=problem.time)
-    assert len(vectors) == 1
-    return encode_problem(bearer, arrays)
+    return encode_problem(along_probe(problem, velocity), arrays)
 
 
 def _decode_velocity(data: Any, arrays) -> Expr | None:

@@ -13,7 +13,6 @@ Source: Song, Keller, Sebe & Welling, Flow factorized representation learning (N
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from pinnflow.errors import NonFinite, WrongShape
 from pinnflow.latent.rendering import at_rest, images, own_device, own_dtype, render
-from pinnflow.latent.training import Progress, TrainedFlow
+from pinnflow.latent.training import Progress, TrainedFlow, share_of_rate
 from pinnflow.latent.traversal import Flow, positive
 
 Encoder = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
@@ -206,8 +205,7 @@ class PairMatching:
         motion = self._motion(flow)
         with at_rest(flow.generator):
             for i in range(iterations):
-                factor = min(1.0, (i + 1) / 20) * (0.05 + 0.95 * (1 + math.cos(math.pi * i / iterations)) / 2)
-                optimizer.param_groups[0]["lr"] = rate * factor
+                optimizer.param_groups[0]["lr"] = rate * share_of_rate(i, iterations)
                 parts = self._losses(flow, batch, motion, draw)
                 loss = parts["match"] + self.obedience * parts.get("equation", 0.0)
                 if not bool(torch.isfinite(loss)):

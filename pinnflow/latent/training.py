@@ -142,9 +142,7 @@ class TrainedFlow(Flow):
         return torch.optim.Adam(groups, lr=self.rate, betas=(0.9, 0.99))
 
     def _iterate(self, iterations, batch, note):
-        # The rate rises for the first few steps and falls like a cosine to a twentieth.
-        share = self.iteration / iterations
-        factor = min(1.0, (self.iteration + 1) / 20) * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
+        factor = share_of_rate(self.iteration, iterations)
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         walk = self._walk(batch)
@@ -210,3 +208,8 @@ class TrainedFlow(Flow):
             raise DamagedFile(f"`{path}` is a checkpoint of another flow than `{self.name}`: {trouble}") from None
         self._generator.set_state(state["generator"])
         self.iteration, self.history = state["iteration"], state["history"]
+
+
+def share_of_rate(iteration: int, iterations: int) -> float:
+    """What part of the learning rate counts: it rises for 20 iterations and falls like a cosine to a twentieth."""
+    return min(1.0, (iteration + 1) / 20) * (0.05 + 0.95 * (1 + math.cos(math.pi * (iteration / iterations))) / 2)

@@ -7,6 +7,7 @@ direction alone, so that all flows are compared at the same length of path; a ze
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from pinnflow.errors import NonFinite, UnknownName, WrongShape
 from pinnflow.latent.inversion import solve_fixed_points
-from pinnflow.latent.rendering import render
+from pinnflow.latent.rendering import render, usual_device
 
 REMEMBERED = 8  # walks, of which `inverse` knows where they came from
 
@@ -74,7 +75,7 @@ class Flow:
         self.latent_dim = positive("latent_dim", latent_dim)
         self.potentials = positive("potentials", potentials)
         self.name = name or type(self).__name__
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = usual_device(device)
         self.dtype = dtype
         self._walks: deque[Tensor] = deque(maxlen=REMEMBERED)
 
@@ -191,8 +192,7 @@ class Flow:
 
     def log_density(self, path: Tensor) -> Tensor:
         """log of the standard normal density at codes `[..., d]`, `[...]`: how usual a code is for the generator."""
-        d = path.shape[-1]
-        return -(path**2).sum(dim=-1) / 2 - d / 2 * float(torch.log(torch.tensor(2 * torch.pi)))
+        return standard_normal(path)
 
     def transported_log_density(
         self,
@@ -320,6 +320,11 @@ def unit(v: Tensor) -> Tensor:
     nonzero = largest > 0
     scaled = torch.where(nonzero, v / torch.where(nonzero, largest, 1.0), torch.ones_like(v))
     return torch.where(nonzero, scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True), torch.zeros_like(v))
+
+
+def standard_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) of codes `[..., d]`, `[...]`."""
+    return -z.square().sum(dim=-1) / 2 - z.shape[-1] / 2 * math.log(2 * math.pi)
 
 
 def positive(name: str, value) -> int:

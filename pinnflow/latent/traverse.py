@@ -247,11 +247,12 @@ def _generator(tour: Tour, tell: Callable[[str], None]) -> Any:
     from pinnflow.latent import generator
     from pinnflow.latent.generators.registry import GENERATORS
     from pinnflow.latent.generators.storage import load_generator
+    from pinnflow.latent.rendering import usual_device
 
     kept, source, learns = tour.beside(".generator.h5"), _source(tour), _learns(_source(tour))
     begun = time.perf_counter()
     if tour.resume and kept is not None and kept.exists():
-        found = load_generator(kept, tour.device or _usual_device())
+        found = load_generator(kept, usual_device(tour.device))
     else:
         settings: dict[str, Any] = {"device": tour.device} if learns else {}
         if learns == "mnist":
@@ -279,12 +280,6 @@ def _is_own(source: str) -> bool:
 
     with open(source, "rb") as file:
         return file.read(len(HDF5)) == HDF5
-
-
-def _usual_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _train(flow: Any, tour: Tour, ending: str, tell: Callable[[str], None]) -> None:

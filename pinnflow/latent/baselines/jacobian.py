@@ -7,33 +7,15 @@ from copy import copy
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pinnflow.errors import NotSolved, NotYet
 from pinnflow.latent.baselines.linear import needed
 from pinnflow.latent.baselines.registry import register_baseline
-from pinnflow.latent.rendering import images
+from pinnflow.latent.rendering import images, push_forward
 from pinnflow.latent.traversal import Flow, stated_dimension
 
 VALUES = 2**21  # of images that one call of a generator may return
 ROWS = 512  # codes in one call of a generator
-
-
-def push_forward(generator: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> Tensor:
-    """J(z) v by forward mode, `[n, c * h * w]`, for codes and vectors `[n, d]`; differentiable where gradients are.
-
-    Raises:
-        NotYet: an operation of the generator has no forward derivative.
-    """
-    with forward_ad.dual_level():
-        try:
-            answer = images(generator, forward_ad.make_dual(z, v))
-            tangent = forward_ad.unpack_dual(answer).tangent
-        except (NotImplementedError, RuntimeError) as error:
-            if "forward AD" not in str(error) and "forward mode" not in str(error):
-                raise
-            raise NotYet(f"The generator cannot be differentiated by forward mode: {error}") from error
-    return torch.zeros_like(answer).flatten(1) if tangent is None else tangent.flatten(1)
 
 
 def jacobians(generator: Callable[[Tensor], Tensor], z: Tensor) -> Iterator[Tensor]:

@@ -25,6 +25,7 @@ from pinnflow.latent.generators.gate import Generator
 from pinnflow.latent.generators.nets import checked_shape, choose_architecture, make_decoder, make_encoder, over_rows
 from pinnflow.latent.generators.storage import save_generator, storable
 from pinnflow.latent.generators.training import Loop, Progress, frozen, seeded, set_rate
+from pinnflow.latent.rendering import usual_device
 
 
 @storable
@@ -119,7 +120,7 @@ def train_gan(
     found = images_of(data)
     if not 0 <= average < 1:
         raise DeclarationError(f"gan: `average` is {average}; expected a number in [0, 1).")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = usual_device(device)
     with seeded(seed):
         gan = GAN(found.image_shape, latent_dim, architecture, width, name or f"{found.name}-gan").to(where)
         critic = make_encoder(gan.architecture, gan.image_shape, 1, width, spectral_norm, LeakyReLU).to(where)

@@ -22,6 +22,7 @@ from pinnflow.latent.generators.gate import Generator, checked_images
 from pinnflow.latent.generators.nets import checked_shape, choose_architecture, make_decoder, make_encoder, over_rows
 from pinnflow.latent.generators.storage import storable
 from pinnflow.latent.generators.training import Loop, Progress, frozen, seeded, set_rate
+from pinnflow.latent.rendering import usual_device
 
 # A latent is at work when its mean varies over the images by more than this (Burda et al., 2016, section 5.2).
 ACTIVE = 0.01
@@ -148,7 +149,7 @@ def train_vae(
     found = images_of(data)
     if beta < 0:
         raise DeclarationError(f"vae: `beta` is {beta}; expected 0 or more.")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = usual_device(device)
     with seeded(seed):
         vae = VAE(found.image_shape, latent_dim, architecture, width, name or f"{found.name}-vae")
     vae.to(where).train()

@@ -5,7 +5,6 @@ All functions take the codes along the walks, `[steps + 1, n, d]`, and say nothi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from pinnflow.errors import WrongShape
 from pinnflow.latent.metrics.factors import by_potential, checked
+from pinnflow.latent.traversal import standard_normal
 
 COLLAPSE = 0.5  # an endpoint variance below this is flagged
 UNSATISFIED = 0.1  # a relative residual above this is flagged
@@ -47,11 +47,6 @@ def endpoint_variance(path: Tensor, labels: Tensor | Sequence[int], potentials: 
 def _variance(z, k, count):
     """Mean square distance from the mean of the same label, `[K]`."""
     return by_potential((z - by_potential(z, k, count)[k]).square().sum(dim=1), k, count)
-
-
-def standard_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I) of codes `[..., d]`, `[...]`."""
-    return -z.square().sum(dim=-1) / 2 - z.shape[-1] / 2 * math.log(2 * math.pi)
 
 
 def log_density_drift(path: Tensor, log_density: Callable[[Tensor], Tensor] = standard_normal) -> Tensor:
