@@ -14,8 +14,7 @@ Names are loaded when they are first used. More is in `pinnflow.latent.generator
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from pinnflow.latent.lazy import lazy_names
 
 _HOMES = {
     "flow": ["PotentialFlow"],
@@ -57,16 +56,5 @@ _HOMES = {
     "sheet": ["plot_comparison"],
     "archive": ["load_traversal", "record_traversal", "redraw", "save_traversal"],
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

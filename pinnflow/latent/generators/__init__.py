@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from pinnflow.latent.lazy import lazy_names
 
 _HOMES = {
     "registry": ["generator", "generator_names", "register_generator"],
@@ -21,16 +20,5 @@ _HOMES = {
     "pretrained": ["biggan", "autoencoder_kl"],
     "storage": ["save_generator", "load_generator"],
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +20,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from pinnflow.errors import DeclarationError
 from pinnflow.latent.generators.data import ImageSet, images_of
-from pinnflow.latent.generators.gate import Generator
-from pinnflow.latent.generators.nets import checked_shape, choose_architecture, make_decoder, make_encoder, over_rows
-from pinnflow.latent.generators.storage import save_generator, storable
+from pinnflow.latent.generators.learned import LearnedGenerator
+from pinnflow.latent.generators.nets import make_decoder, make_encoder, over_rows
+from pinnflow.latent.generators.storage import storable
 from pinnflow.latent.generators.training import Loop, Progress, frozen, seeded, set_rate
 from pinnflow.latent.rendering import usual_device
 
 
 @storable
-class GAN(Generator):
+class GAN(LearnedGenerator):
     """The generator of a GAN: `z [..., d] -> images [..., c, h, w]` in [0, 1].
 
     Args:
@@ -53,36 +52,13 @@ class GAN(Generator):
         width: int | None = None,
         name: str = "gan",
     ):
-        super().__init__()
-        self.image_shape = checked_shape(image_shape, name)
-        if latent_dim < 1:
-            raise DeclarationError(f"{name}: `latent_dim` is {latent_dim}; expected at least 1.")
-        self.latent_dim = latent_dim
-        self.name = name
-        self.architecture = choose_architecture(architecture, self.image_shape)
-        self.width = width
+        super().__init__(image_shape, latent_dim, architecture, width, name)
         self.decoder = make_decoder(self.architecture, self.image_shape, latent_dim, width)
-        self.history: list[dict[str, Any]] = []
-        self.stop = ""
-
-    def settings(self) -> dict[str, Any]:
-        """What the constructor needs to make one of the same form."""
-        return {
-            "image_shape": list(self.image_shape),
-            "latent_dim": self.latent_dim,
-            "architecture": self.architecture,
-            "width": self.width,
-            "name": self.name,
-        }
 
     def forward(self, z: Tensor) -> Tensor:
         """Images of the latents."""
         weight = next(self.decoder.parameters())
         return torch.sigmoid(over_rows(self.decoder, self.checked(z).to(weight.dtype), 1))
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes the weights and the form to one HDF5 file; `load_generator` reads it."""
-        save_generator(self, path)
 
 
 def train_gan(

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pinnflow.errors import DeclarationError
 from pinnflow.latent.generators.data import ImageSet, images_of
-from pinnflow.latent.generators.gate import Generator, checked_images
-from pinnflow.latent.generators.nets import checked_shape, choose_architecture, make_decoder, make_encoder, over_rows
+from pinnflow.latent.generators.gate import checked_images
+from pinnflow.latent.generators.learned import LearnedGenerator
+from pinnflow.latent.generators.nets import make_decoder, make_encoder, over_rows
 from pinnflow.latent.generators.storage import storable
 from pinnflow.latent.generators.training import Loop, Progress, frozen, seeded, set_rate
 from pinnflow.latent.rendering import usual_device
@@ -29,7 +29,7 @@ ACTIVE = 0.01
 
 
 @storable
-class VAE(Generator):
+class VAE(LearnedGenerator):
     """An encoder and a decoder; called, it decodes: `z [..., d] -> images [..., c, h, w]` in [0, 1].
 
     Args:
@@ -55,30 +55,11 @@ class VAE(Generator):
         width: int | None = None,
         name: str = "vae",
     ):
-        super().__init__()
-        self.image_shape = checked_shape(image_shape, name)
-        if latent_dim < 1:
-            raise DeclarationError(f"{name}: `latent_dim` is {latent_dim}; expected at least 1.")
-        self.latent_dim = latent_dim
-        self.name = name
-        self.architecture = choose_architecture(architecture, self.image_shape)
-        self.width = width
+        super().__init__(image_shape, latent_dim, architecture, width, name)
         self.encoder = make_encoder(self.architecture, self.image_shape, 2 * latent_dim, width)
         self.decoder = make_decoder(self.architecture, self.image_shape, latent_dim, width)
         self.register_buffer("activity", torch.full((latent_dim,), torch.nan))
         self.activity: Tensor
-        self.history: list[dict[str, Any]] = []
-        self.stop = ""
-
-    def settings(self) -> dict[str, Any]:
-        """What the constructor needs to make one of the same form."""
-        return {
-            "image_shape": list(self.image_shape),
-            "latent_dim": self.latent_dim,
-            "architecture": self.architecture,
-            "width": self.width,
-            "name": self.name,
-        }
 
     def forward(self, z: Tensor) -> Tensor:
         """Images of the latents: the probability of light in each pixel."""
@@ -106,12 +87,6 @@ class VAE(Generator):
     def active_latents(self) -> int:
         """How many latents carry something about the image: variance of the mean above 0.01."""
         return int((self.activity > ACTIVE).sum())
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes the weights and the form to one HDF5 file; `load_generator` reads it."""
-        from pinnflow.latent.generators.storage import save_generator
-
-        save_generator(self, path)
 
 
 def train_vae(
