@@ -10,6 +10,7 @@ Sources: Zhang et al., Frozen-PINN, 2405.20836 (space features, time integration
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cached_property
 
@@ -76,8 +77,8 @@ class DenseSystem(System):
 
     def _constrain(self, ends):
         """Per group of coupled fields: R w = g(t); Z spans the null space, `lift` maps g to its complement."""
-        widths = [b.size for b in self.bases]
-        offsets = np.cumsum([0, *widths])
+        offsets = np.cumsum([0, *(b.size for b in self.bases)])
+        self.pieces = [slice(*pair) for pair in itertools.pairwise(offsets)]  # of each field among all functions
         rows, data = [], []
         for part in self.form.boundaries:
             places = ends(part)
@@ -103,7 +104,6 @@ class DenseSystem(System):
         self.lift = vt[:rank].T / s[:rank] @ u[:, :rank].T  # [total, rows]
         self.projector = vt[rank:].T @ vt[rank:]  # onto the null space, [total, total]
         self.null = vt[rank:].T
-        self.offsets = offsets
         self._data_functions = [self._lower_data(part) for part, _ in data]
 
     def boundary_data(self, t: float, order: int) -> np.ndarray:
@@ -168,20 +168,17 @@ class DenseSystem(System):
                 pass  # an algebraic field: its constraint rows are algebraic too
         return None if plain else mass
 
-    def _pieces(self, f):
-        return slice(self.offsets[f], self.offsets[f + 1])
-
     def _project(self, block, f):
         """Rows of equation f kept in the null space of the boundary rows of field f."""
         if self.null is None:
             return block
-        p = self.projector[self._pieces(f), self._pieces(f)]
+        p = self.projector[self.pieces[f], self.pieces[f]]
         return p @ block
 
     def _complement(self, f, leads):
         row = np.zeros((self.bases[f].size, self.size))
         if self.null is not None:
-            p = self.projector[self._pieces(f), self._pieces(f)]
+            p = self.projector[self.pieces[f], self.pieces[f]]
             row[:, self._last(f).span] += np.eye(len(p)) - p
         return row
 
@@ -190,53 +187,62 @@ class DenseSystem(System):
         q = len(self.grid.weights)
         points = self.grid.points.repeat(k, 1)
         points[:, self.time] = torch.as_tensor(np.repeat(times, q))
-        result = np.zeros((k, self.size))
-        for state in self.states:
-            above = self.find.get((state.field, state.order + 1))
-            if above is not None:
-                result[:, state.span] = states[:, above.span]
         raw = []
         for f, residual in enumerate(self.residuals):
             atoms = [torch.as_tensor((states[:, s.span] @ d.T).reshape(-1)) for s, d in self.atom_designs[f]]
             values = residual.value(points, atoms, []).numpy().reshape(k, q)
             raw.append(-values @ self.tests[f])  # [k, N_f]
-        if self.null is None:
-            for f, value in enumerate(raw):
-                result[:, self._last(f).span] = value
-            return result
-        together = np.concatenate(raw, axis=1) @ self.projector
-        for i, t in enumerate(times):
-            if self.moving_data or any(order == 0 for order in self.form.orders):
-                together[i] += self._data_rows(t, states[i])
-        for f in range(len(raw)):
-            result[:, self._last(f).span] = together[:, self._pieces(f)]
+        result = self._bind(np.concatenate(raw, axis=1), states)
+        if self.moving_data or any(order == 0 for order in self.form.orders):
+            for i, t in enumerate(times):
+                self._add_data(result[i], t)
         return result
 
-    def _data_rows(self, t, state):
-        """What drives the complement of the null space: the derivative of the data; the data itself when algebraic."""
-        row = np.zeros(self.offsets[-1])
-        derivatives: dict[int, np.ndarray] = {}
-        for f, order in enumerate(self.form.orders):
-            if order not in derivatives:
-                derivatives[order] = self.lift @ self.boundary_data(t, order)
-            piece = derivatives[order][self._pieces(f)]
-            if order == 0:
-                p = self.projector[self._pieces(f), self._pieces(f)]
-                own = state[self._last(f).span]
-                piece = piece - (own - p @ own)
-            row[self._pieces(f)] += piece
-        return row
+    def right_side(self, times: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """F at k times and states: `[k, size]`.
 
-    def _linearise(self, t, state):
+        A constant Jacobian is used before its rows are projected: the product is small where the solution is smooth
+        and its projection exact to rounding, whereas the rounding of large projected entries would let the state drift
+        off the conditions.
+        """
+        if not self.constant:
+            return self._evaluate(times, states)
+        return self._bind(states @ self._raw_slope.T, states) + self.drive(times)
+
+    @cached_property
+    def _raw_slope(self):
+        return self._slopes(self.start, np.zeros(self.size))
+
+    def _bind(self, raw, states):
+        """F without the data from the projections on all functions, `[k, sum of N_f]`: rows kept in the null space."""
+        result = np.zeros((len(states), self.size))
+        for state in self.states:
+            above = self.find.get((state.field, state.order + 1))
+            if above is not None:
+                result[:, state.span] = states[:, above.span]
+        if self.null is not None:
+            raw = raw @ self.projector
+        for f, piece in enumerate(self.pieces):
+            span = self._last(f).span
+            result[:, span] = raw[:, piece]
+            if self.null is not None and self.form.orders[f] == 0:
+                own = states[:, span]
+                result[:, span] -= own - own @ self.projector[piece, piece]
+        return result
+
+    def _add_data(self, row, t):
+        """What drives the complement of the null space: the derivative of the data; the data itself when algebraic."""
+        if self.null is None:
+            return
+        lifted = {order: self.lift @ self.boundary_data(t, order) for order in set(self.form.orders)}
+        for f, order in enumerate(self.form.orders):
+            row[self._last(f).span] += lifted[order][self.pieces[f]]
+
+    def _slopes(self, t, state):
+        """Derivative of the projections on all functions by the state: `[sum of N_f, size]`."""
         points = self.grid.points.clone()
         points[:, self.time] = t
-        matrix = np.zeros((self.size, self.size))
-        for s in self.states:
-            above = self.find.get((s.field, s.order + 1))
-            if above is not None:
-                matrix[s.span, above.span] = np.eye(s.span.stop - s.span.start)
-        raw = np.zeros((sum(b.size for b in self.bases), self.size))
-        start = 0
+        raw = np.zeros((self.pieces[-1].stop, self.size))
         for f, residual in enumerate(self.residuals):
             atoms = [torch.as_tensor(d @ state[s.span]) for s, d in self.atom_designs[f]]
             slopes = residual.slopes(points, atoms, [])
@@ -246,22 +252,13 @@ class DenseSystem(System):
                 term = d * (value[:, None] if value.ndim else value)
                 key = (s.field, s.order)
                 by_state[key] = by_state[key] + term if key in by_state else term
-            stop = start + self.bases[f].size
             for key, term in by_state.items():
-                raw[start:stop, self.find[key].span] -= self.tests[f].T @ term
-            start = stop
-        if self.null is not None:
-            raw = self.projector @ raw
-        start = 0
-        for f in range(len(self.residuals)):
-            stop = start + self.bases[f].size
-            last = self._last(f)
-            matrix[last.span] += raw[start:stop]
-            if self.null is not None and self.form.orders[f] == 0:
-                p = self.projector[self._pieces(f), self._pieces(f)]
-                matrix[last.span, last.span] -= np.eye(len(p)) - p
-            start = stop
-        return matrix
+                raw[self.pieces[f], self.find[key].span] -= self.tests[f].T @ term
+        return raw
+
+    def _linearise(self, t, state):
+        raw = self._raw_slope if self.constant else self._slopes(t, state)
+        return self._bind(raw.T, np.eye(self.size)).T
 
     def initial_state(self) -> np.ndarray:
         """The projection of the initial data, meeting the boundary data; algebraic fields start at zero."""
@@ -273,14 +270,14 @@ class DenseSystem(System):
                     if s.order == k and (s.field, k) in values:
                         state[s.span] = values[s.field, k]
                 continue
-            together = np.zeros(self.offsets[-1])
+            together = np.zeros(self.pieces[-1].stop)
             for f in range(len(self.bases)):
                 if (f, k) in values:
-                    together[self._pieces(f)] = values[f, k]
+                    together[self.pieces[f]] = values[f, k]
             together = self.projector @ together + self.lift @ self.boundary_data(self.start, k)
             for s in self.states:
                 if s.order == k and (s.field, k) in values:
-                    state[s.span] = together[self._pieces(s.field)]
+                    state[s.span] = together[self.pieces[s.field]]
         return self._consistent(state)
 
     def _consistent(self, state):

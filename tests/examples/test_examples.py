@@ -91,7 +91,7 @@ def test_problem_file_declares_a_problem_without_findings(file):
     ("file", "reference", "limit"),
     [
         ("damped_beam", None, 1e-6),
-        ("drift_diffusion", "drift_diffusion", 1e-7),
+        ("drift_diffusion", "drift_diffusion", 1e-9),
         ("reaction_diffusion", "brusselator", 1e-8),
     ],
 )
