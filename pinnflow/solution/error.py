@@ -68,12 +68,12 @@ def find_error(solution: Any) -> FeatureTrial:
 def violated_share(task: Task, term: Term, points: Tensor, function: Function, unknowns: Sequence[Tensor]) -> float:
     """Of the points at which the terms are not negligible, the part where the residual is a third of them or more.
 
-    Negligible are terms that the typical residual would reach: a density is not judged where it has died out.
+    Negligible are terms that the median residual would reach: a density is not judged where it has died out.
     """
     values = atom_values(task, term, points, function)
     size = term.residual.terms(points, values, unknowns).abs().sum(dim=1)
     residual = term.residual.value(points, values, unknowns).abs()
     typical = size.square().mean().sqrt()
-    counted = size > torch.maximum(NEGLIGIBLE * typical, 2 * residual.square().mean().sqrt())
+    counted = size > torch.maximum(NEGLIGIBLE * typical, 2 * residual.median())
     wrong = residual > size / 3
     return float((wrong & counted).sum() / max(int(counted.sum()), 1))
