@@ -160,10 +160,11 @@ def better(task: Task, one: Outcome, other: Outcome) -> Outcome:
     if domain is None:
         return best
     points = task.draw(domain, 2000, task.rng(101))
-    gap = max(distance(task, points, as_function(best.trial), as_function(rival.trial)))
-    admitted = gap - 10 * rival.error_estimate
-    if math.isfinite(admitted):
-        best.error_estimate = max(best.error_estimate, admitted)
+    gaps = distance(task, points, as_function(best.trial), as_function(rival.trial))
+    admitted = [gap - 10 * rival.error_estimate for gap in gaps]
+    if all(map(math.isfinite, admitted)):
+        best.error_estimate = max(best.error_estimate, *admitted)
+        best.by_field = [max(pair) for pair in zip(best.by_field, admitted, strict=False)]
     return best
 
 
@@ -182,11 +183,13 @@ def finish(task: Task, choice: Choice, outcome: Outcome, final: bool = True) -> 
         estimate = max(estimate, min(share, 1.0))
         stop = f"NOT SOLVED: an equation is violated by a third of its terms at {share:.0%} of fresh points. {stop}"
     stop += warned(task.problem)
+    errors = dict(zip([f.func.__name__ for f in task.problem.fields], outcome.by_field, strict=False))
     floating = [task.problem.fields[f].func.__name__ for f in sorted(floating_fields(task))]
     settings: dict[str, Any] = {
         "floating_fields": floating,
         "solved": bool(solved),
         "score": score,
+        "error_estimates": errors if errors and max(errors.values()) == estimate else {},
         "tolerance": task.tolerance,
         "time_limit": task.clock.limit,
         "seconds": round(task.clock.elapsed, 3),

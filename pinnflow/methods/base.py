@@ -99,6 +99,7 @@ class Outcome:
     Attributes:
         trial: the fitted function, or None when nothing was found.
         error_estimate: largest relative L2 error over the fields; inf when nothing can be said.
+        by_field: the same of every field; empty where only the largest is known.
         score: relative residual on fresh points; above 1e-2 the problem counts as not solved.
         stop: a sentence with the remedy.
         method: the registered name of what produced `trial`.
@@ -113,6 +114,7 @@ class Outcome:
     remarks: list[str] = field(default_factory=list)
     unknowns: dict = field(default_factory=dict)
     converging: bool = False  # the last rounds approached each other
+    by_field: list[float] = field(default_factory=list)
 
 
 @dataclass

@@ -140,19 +140,24 @@ class Evolution:
         return min(self.rounds, key=lambda r: r.score)
 
     def estimate(self) -> float:
-        """Distance of the best to the second-best solution, shared out by their scores.
+        """The largest over the fields."""
+        return max(self.estimates())
+
+    def estimates(self) -> list[float]:
+        """Of every field the distance of the best to the second-best solution, shared out by their scores.
 
         The residual falls a little faster than the error: over the library the error goes with its power 0.8.
         """
         ranked = sorted(self.rounds, key=lambda r: r.score)
+        unknown = [float("inf")] * len(self.task.problem.fields)
         if len(ranked) < 2:
-            return float("inf")
+            return unknown
         best = ranked[0]
         other = next((r for r in ranked[1:] if r.resolution != best.resolution), None)
         if other is None:
-            return float("inf")  # the same twice says nothing
+            return unknown  # the same twice says nothing
         share = (best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)) ** SHARE_POWER
-        return max(distance(self.task, self.fresh, self.seen(best), self.seen(other))) * share
+        return [gap * share for gap in distance(self.task, self.fresh, self.seen(best), self.seen(other))]
 
     def seen(self, one: Round):
         """A round's function, its values at the fresh points kept."""
@@ -269,15 +274,17 @@ class Evolution:
             return Outcome(None, float("inf"), float("inf"), stop, "evolution")
         best = self.best()
         estimates = [h["estimate"] for h in self.task.history if h["stage"] == "round"][-2:]
+        errors = self.estimates()
         converging = len(self.rounds) >= 3 and len(estimates) == 2 and estimates[1] < 0.6 * estimates[0] < 0.1
         return Outcome(
             best.trial,
-            self.estimate(),
+            max(errors),
             best.score,
             stop,
             "evolution",
             [f"{best.size} {best.family} in space, {best.steps} steps in time, relative residual {best.score:.1e}"],
             converging=converging,
+            by_field=errors,
         )
 
     def dearer(self, family: str) -> float:

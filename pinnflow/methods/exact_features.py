@@ -324,8 +324,9 @@ def solve_exact_features(task: Task) -> Outcome:
     fresh = task.draw(row_terms(task)[0], 2000, task.rng(4))
     while True:
         best = search.ranked()[0]
-        estimate = estimate_error(task, fresh, search.ranked())
-        task.keep(outcome(search, "interrupted", estimate))
+        errors = estimate_errors(task, fresh, search.ranked())
+        estimate = max(errors)
+        task.keep(outcome(search, "interrupted", errors))
         task.record(
             "growth",
             unknowns=best.trial.weights.numel(),
@@ -336,7 +337,7 @@ def solve_exact_features(task: Task) -> Outcome:
         growing = search.growing()
         stop = reason_to_stop(task, search, best, estimate, growing)
         if stop is not None:
-            return outcome(search, stop, estimate)
+            return outcome(search, stop, errors)
         for candidate in growing:
             if not search.out_of_time(3.0 * search.best_of(candidate.family).seconds):
                 search.try_one(replace(candidate, size=int(GROWTH * candidate.size)))
@@ -364,20 +365,21 @@ def reason_to_stop(task: Task, search: ExactSearch, best: Fit, estimate: float, 
     return None
 
 
-def outcome(search: ExactSearch, stop: str, estimate: float) -> Outcome:
+def outcome(search: ExactSearch, stop: str, errors: list[float]) -> Outcome:
     """The best fit as a result."""
     best = search.ranked()[0]
     remark = (
         f"{best.trial.weights.numel()} {best.candidate.family} features that satisfy the equations, "
         f"relative residual of the conditions {best.score:.1e}"
     )
-    return Outcome(best.trial, estimate, best.score, stop, search.method, [remark])
+    return Outcome(best.trial, max(errors), best.score, stop, search.method, [remark], by_field=errors)
 
 
-def estimate_error(task: Task, points: Tensor, ranked: list[Fit]) -> float:
-    """Distance to the second-best solution, shared out by the scores, and no less than the residual."""
+def estimate_errors(task: Task, points: Tensor, ranked: list[Fit]) -> list[float]:
+    """Of every field the distance to the second-best solution, shared out by the scores; no less than the residual."""
     if len(ranked) < 2:
-        return ranked[0].score
+        return [ranked[0].score] * len(task.problem.fields)
     best, other = ranked[0], ranked[1]
     share = best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)
-    return max(max(distance(task, points, best.trial.function, other.trial.function)) * share, SMALLEST * best.score)
+    least = SMALLEST * best.score
+    return [max(gap * share, least) for gap in distance(task, points, best.trial.function, other.trial.function)]

@@ -187,13 +187,15 @@ class Search:
     def outcome(self, stop: str, fresh: Tensor) -> Outcome:
         """The best fit as a result."""
         best = self.ranked()[0]
+        errors = estimate_errors(self.task, fresh, self.ranked())
         return Outcome(
             best.trial,
-            estimate_error(self.task, fresh, self.ranked()),
+            max(errors),
             best.score,
             stop,
             self.method,
             [f"{replace(best.candidate, size=best.trial.weights.numel())}, relative residual {best.score:.1e}"],
+            by_field=errors,
         )
 
     def larger(self, stalled: int) -> list[Candidate]:
@@ -315,7 +317,7 @@ def grow(task: Task, search: Search, until_hopeless: bool = True) -> Outcome:
     while True:
         ranked = search.ranked()
         best = ranked[0]
-        estimate = estimate_error(task, fresh, ranked)
+        estimate = max(estimate_errors(task, fresh, ranked))
         task.keep(search.outcome("interrupted", fresh))
         task.record(
             "growth",
@@ -378,10 +380,10 @@ def reach(search: Search, best: Fit, size: int) -> float:
     return float(best.score * np.exp(-rate * (size**power - best.candidate.size**power)))
 
 
-def estimate_error(task: Task, points: Tensor, ranked: list[Fit]) -> float:
-    """Distance to the second-best solution, shared out by the scores; the largest over the fields."""
+def estimate_errors(task: Task, points: Tensor, ranked: list[Fit]) -> list[float]:
+    """Of every field the distance to the second-best solution, shared out by the scores."""
     if len(ranked) < 2:
-        return float("inf")
+        return [float("inf")] * len(task.problem.fields)
     best, other = ranked[0], ranked[1]
     share = best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)
-    return max(distance(task, points, best.function, other.function)) * share
+    return [gap * share for gap in distance(task, points, best.function, other.function)]

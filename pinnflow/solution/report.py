@@ -109,6 +109,8 @@ def report(solution: Any, elapsed: float | None = None) -> str:
     for i, (symbol, estimate) in enumerate(solution.unknowns.items()):
         lines += _entry("unknowns" if i == 0 else "", f"{symbol} = {estimate}")
     lines += _entry("error", error_in_words(solution.error_estimate))
+    if shares := errors_by_field(solution):
+        lines += _entry("", shares)
     truth = true_error(solution) if _comparable(solution.problem) else None
     if truth is not None:
         lines += _entry("true error", f"{digits(truth.total)} (relative L2 on {truth.points:,} fresh points)")
@@ -136,6 +138,14 @@ def error_in_words(error: float) -> str:
         return f"about {error:.1g}: no digit is right"
     right = math.floor(-math.log10(2 * error))
     return f"about {digits(error)} ({right} digit{'s' if right != 1 else ''})" if right else f"about {digits(error)}"
+
+
+def errors_by_field(solution: Any) -> str:
+    """`u 3e-08, p 2e-06`, where a solution has several fields with estimates of their own; else nothing."""
+    errors = solution.settings.get("error_estimates", {})
+    if len(errors) < 2 or max(errors.values()) < ROUNDING_ERROR:
+        return ""
+    return ", ".join(f"{name} {digits(value)}" for name, value in errors.items())
 
 
 def digits(value: float) -> str:

@@ -24,7 +24,7 @@ from sympy.core.function import AppliedUndef
 
 from pinnflow.errors import MissingName, UnknownName
 from pinnflow.solution import archive, container, evaluation
-from pinnflow.solution.report import WIDTH, digits, error_in_words
+from pinnflow.solution.report import WIDTH, digits, error_in_words, errors_by_field
 from pinnflow.trial.registry import Trial
 
 if TYPE_CHECKING:
@@ -287,6 +287,12 @@ class FieldView:
         found = evaluation.field_values(self.solution.problem, self.solution.error_trial, self.field, coordinates)
         return -found
 
+    @property
+    def error_estimate(self) -> float:
+        """The relative L2 error of this field alone; that of the worst field where no more is known."""
+        own = self.solution.settings.get("error_estimates", {})
+        return float(own.get(self.name, self.solution.error_estimate))
+
     def evaluate(self, expression: Any, coordinates: Mapping[Any, Any]) -> Any:
         """As `Solution.evaluate`."""
         return self.solution.evaluate(expression, coordinates)
@@ -356,6 +362,8 @@ def _facts(solution):
         yield "unknowns" if i == 0 else "", f"{symbol} = {estimate}"
     words = error_in_words(solution.error_estimate)
     yield "error", words if solution.success else f"{words}: not solved"
+    if shares := errors_by_field(solution):
+        yield "", shares
     checks = [f"{name} {digits(value)}" for name, value in solution.checks.items()]
     if checks:
         shown = checks if len(checks) <= 8 else [*checks[:7], f"and {len(checks) - 7} more"]

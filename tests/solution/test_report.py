@@ -6,6 +6,7 @@ import pytest
 import sympy
 from sympy import Symbol
 
+import pinnflow
 from pinnflow.solution.report import error_in_words, report, true_error
 from pinnflow.solution.solution import Estimate
 
@@ -57,6 +58,17 @@ def test_the_report_holds_everything_a_reader_asks_for(solution_of):
     assert "NOT SOLVED" not in text
     assert max(map(len, text.splitlines())) < 120
     assert "NOT SOLVED" in report(solution_of("wave", error_estimate=0.3))
+
+
+def test_fields_have_estimates_of_their_own(solution_of, tmp_path):
+    known = solution_of("acoustics", error_estimate=2e-6, settings={"error_estimates": {"u": 3e-8, "v": 2e-6}})
+    for solution in (known, pinnflow.load(known.save(tmp_path / "acoustics.h5"))):
+        assert [solution[name].error_estimate for name in "uv"] == [3e-8, 2e-6]
+        assert "u 3.0e-08, v 2.0e-06" in report(solution)
+    unknown = solution_of("acoustics", error_estimate=2e-6)
+    assert unknown["u"].error_estimate == 2e-6
+    rounding = solution_of("acoustics", error_estimate=2e-15, settings={"error_estimates": {"u": 1e-15, "v": 2e-15}})
+    assert "1.0e-15" not in report(rounding)
 
 
 def test_the_time_comes_from_the_history(solution_of):
