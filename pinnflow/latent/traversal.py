@@ -19,6 +19,7 @@ from torch import Tensor
 from pinnflow.errors import NonFinite, UnknownName, WrongShape
 from pinnflow.latent.inversion import solve_fixed_points
 from pinnflow.latent.rendering import render, usual_device
+from pinnflow.latent.transport import divergence, log_determinant
 
 REMEMBERED = 8  # walks, of which `inverse` knows where they came from
 
@@ -194,6 +195,22 @@ class Flow:
         """log of the standard normal density at codes `[..., d]`, `[...]`: how usual a code is for the generator."""
         return standard_normal(path)
 
+    def divergence(
+        self, z: Tensor, t: float | Tensor = 1.0, k: int | Tensor = 0, *, probes: int | None = None, seed: int = 0
+    ) -> Tensor:
+        """div v_k(z, t), `[n]`: at this rate the log-density falls along the continuous flow dz/dt = v.
+
+        Args:
+            z: codes, `[n, d]`.
+            t: times, a number or `[n]`.
+            k: which field, a number or `[n]`.
+            probes: of an unbiased estimate; None: exact up to 128 dimensions, two above.
+            seed: of the probes.
+        """
+        z = self.codes(z)
+        k = self.index(k, len(z))
+        return divergence(lambda at: self.velocity(at, t, k), z, probes=probes, seed=seed)
+
     def transported_log_density(
         self,
         z: Tensor,
@@ -203,21 +220,27 @@ class Flow:
         direction: int | Tensor = 1,
         *,
         start: int = 0,
+        probes: int | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """log-density along Euler's walk of codes that are standard normal at its start, `[steps + 1, n]`.
 
-        By the change of variables: log|det(I + Dv)| of every step is subtracted, from the exact d x d Jacobian.
-        Arguments as for `traverse`.
+        By the change of variables: log|det(I + Dv)| of every step is subtracted, from the exact d x d matrix or without
+        bias from random probes; see `pinnflow.latent.transport`.
+
+        Args:
+            probes: None: exact up to 128 dimensions, two probes above.
+            seed: of the probes.
+            z, potential, steps, step_length, direction, start: as for `traverse`.
         """
         z, k, sign = self._read(z, potential, steps, step_length, direction, "euler")
         values = [self.log_density(z)]
         for i in range(start + 1, start + steps + 1):
-            with torch.enable_grad():
-                begin = z.detach().requires_grad_()
-                end = begin + self._field(k, step_length, sign)(begin, float(i))
-                rows = [torch.autograd.grad(column.sum(), begin, retain_graph=True)[0] for column in end.unbind(1)]
-            values.append(values[-1] - torch.linalg.slogdet(torch.stack(rows, dim=1)).logabsdet)
-            z = end.detach()
+            field = self._field(k, step_length, sign)
+            step = lambda at, field=field, i=i: field(at, float(i))  # noqa: E731
+            values.append(values[-1] - log_determinant(step, z, probes=probes, seed=seed + i))
+            with torch.no_grad():
+                z = z + step(z)
         return torch.stack(values)
 
     def render(self, z: Tensor, *, chunk: int = 256) -> Tensor:
