@@ -159,6 +159,33 @@ class RadialPotentials(nn.Module):
         return hills.sum(dim=1, keepdim=True)
 
 
+_SLOPES = ("amplitudes", "momenta")
+"""Weights of the functions here and of `pinnflow.exact_family` that slopes are proportional to."""
+
+
+@torch.no_grad()
+def scale_slopes(module: nn.Module, factor: float) -> bool:
+    """Multiplies the slopes of K functions (for densities, of their logarithms) by a factor; whether that was possible.
+
+    Exact where a weight enters linearly; for smooth minima of planes and for Gaussian mixtures of the right order.
+    """
+    if isinstance(module, StackedNetwork):
+        module.last.weight.mul_(factor)
+        module.last.bias.mul_(factor)
+        return True
+    if isinstance(module, Density):
+        return scale_slopes(module.logarithm, factor)
+    weights = dict(module.named_parameters(recurse=False))
+    for name in _SLOPES:
+        if name in weights:
+            weights[name].mul_(factor)
+            return True
+    if "log_widths" in weights:  # of Gaussians, whose logarithms have slopes like 1 / width^2
+        weights["log_widths"].sub_(math.log(factor) / 2)
+        return True
+    return False
+
+
 class ForRows(nn.Module):
     """A module of this kind with the numbers of its rows filled in: `[n, D] -> [n, outputs]`.
 

@@ -8,6 +8,9 @@ squares summed over the pixels: 0 for a flow that moves as the transformation do
 Velocities count as they are, because their sizes are to be learned as well. Beyond T nothing was seen, and the error
 there says whether the flow has found the transformation or only its beginning.
 
+A training begins with fields that hardly move: random velocities of the size of the transformation would have to be
+unlearned first, which some fields (networks with d outputs) do not manage in the time.
+
 Source: Song, Keller, Sebe & Welling, Flow factorized representation learning (NeurIPS 2023), for the task.
 """
 
@@ -16,12 +19,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pinnflow.errors import NonFinite, WrongShape
+from pinnflow.errors import DamagedFile, NonFinite, WrongShape
+from pinnflow.latent.checkpoint import read_state, write_state
 from pinnflow.latent.rendering import at_rest, images, own_device, own_dtype, render
 from pinnflow.latent.training import Progress, TrainedFlow, share_of_rate
 from pinnflow.latent.traversal import Flow, positive
@@ -158,16 +163,36 @@ class PairMatching:
         sequences: what is to be reproduced.
         obedience: weight of the flow's equation, `flow.disobedience`, for potentials that do not obey it identically.
         rows: codes at which the equation is asked for in an iteration.
+        everywhere: whether these are standard normal codes, so that the equation says something where no sequence is;
+            otherwise those the sequences lead through.
+        horizon: the last time at which it is asked for; by default T. A larger one is for walks beyond T.
+        start: root mean square of the velocities that an untrained flow begins with, where its weights allow to choose;
+            None leaves them.
         seed: of the batches.
 
     Attributes:
-        history: one entry for each hundredth of a training, `{iteration, seconds, loss, ...}`.
+        history: one entry for each hundredth of a training, `{iteration, seconds, loss, ...}`; the flow's has them too.
     """
 
-    def __init__(self, sequences: AnySequences, *, obedience: float = 0.0, rows: int = 32, seed: int = 0):
+    def __init__(
+        self,
+        sequences: AnySequences,
+        *,
+        obedience: float = 0.0,
+        rows: int = 64,
+        everywhere: bool = True,
+        horizon: float | None = None,
+        start: float | None = 0.03,
+        seed: int = 0,
+    ):
         if not obedience >= 0:
             raise ValueError(f"`obedience` is {obedience!r}; it must be a number >= 0")
+        for name, value in (("horizon", horizon), ("start", start)):
+            if value is not None and not value > 0:
+                raise ValueError(f"`{name}` is {value!r}; it must be a positive number, or None")
         self.sequences, self.obedience, self.rows, self.seed = sequences, float(obedience), rows, seed
+        self.everywhere, self.start = everywhere, start
+        self.horizon = float(sequences.steps if horizon is None else horizon)
         self.history: list[dict[str, float]] = []
 
     def fit(
@@ -179,6 +204,8 @@ class PairMatching:
         rate: float | None = None,
         time_limit: float | None = None,
         progress: Progress | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
     ) -> TrainedFlow:
         """Trains the weights of the flow's fields and returns the flow; the same seed gives the same weights.
 
@@ -189,24 +216,34 @@ class PairMatching:
             rate: the largest; by default the flow's own.
             time_limit: seconds after which it stops.
             progress: called with the latest entry of the history a hundred times.
+            checkpoint: a file that holds all it takes to go on, written every hundredth of the training and at the end.
+            resume: goes on from the checkpoint if the file exists; the digits are those of a training without a break.
 
         Raises:
             ValueError: the flow has no generator or too few fields, or has no equation to obey.
             NonFinite: the loss is no number.
+            DamagedFile: the checkpoint is not one of this flow.
         """
         self._check(flow)
         positive("iterations", iterations)
         positive("batch", batch)
+        if resume and checkpoint is None:
+            raise ValueError("`resume=True` needs the file to resume from: `checkpoint='flow.ckpt'`")
         rate = flow.rate if rate is None else rate
         draw = torch.Generator().manual_seed(self.seed)
         weights = list(flow.field.parameters())
         optimizer = torch.optim.Adam(weights, lr=rate, betas=(0.9, 0.99))
+        found, first = self._measure(flow)
+        if self.start is not None and flow.untrained and found > 0:
+            flow.scale_velocity(self.start / found)
+        run = _Run(flow, optimizer, draw, list(flow.history), first)
+        if resume and checkpoint is not None and Path(checkpoint).exists():
+            run.restore(read_state(checkpoint), checkpoint)
         begin, every = time.perf_counter(), max(1, iterations // 100)
-        motion = self._motion(flow)
         with at_rest(flow.generator):
-            for i in range(iterations):
+            for i in range(run.iteration, iterations):
                 optimizer.param_groups[0]["lr"] = rate * share_of_rate(i, iterations)
-                parts = self._losses(flow, batch, motion, draw)
+                parts = self._losses(flow, batch, run.motion, draw, i / iterations)
                 loss = parts["match"] + self.obedience * parts.get("equation", 0.0)
                 if not bool(torch.isfinite(loss)):
                     raise NonFinite(f"the loss of `{flow.name}` is {float(loss)} in iteration {i}; lower the `rate`")
@@ -214,45 +251,58 @@ class PairMatching:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(weights, 10.0)
                 optimizer.step()
+                run.iteration = i + 1
                 elapsed = time.perf_counter() - begin
                 late = time_limit is not None and elapsed > time_limit
                 if i % every == 0 or i == iterations - 1 or late:
                     entry = {"iteration": i + 1, "seconds": elapsed, "loss": float(loss.detach())}
-                    self.history.append(entry | {name: float(value.detach()) for name, value in parts.items()})
+                    run.history.append(entry | {name: float(value.detach()) for name, value in parts.items()})
+                    self.history, flow.history = run.history, run.before + run.history
                     if progress is not None:
-                        progress(self.history[-1])
+                        progress(run.history[-1])
+                    if checkpoint is not None:
+                        write_state(checkpoint, run.state())
                 if late:
                     break
         return flow
 
-    def _motion(self, flow):
-        """Mean square of G(z_0) - x_t, summed over the pixels: what the loss is measured by."""
+    def _measure(self, flow):
+        """Root mean square of the velocities, and the mean square of G(z_0) - x_t, by which the loss is measured."""
         draw = torch.Generator().manual_seed(self.seed)
         rows = torch.randint(len(self.sequences), (256,), generator=draw)
-        found = self.sequences.at(rows, torch.randint(1, self.sequences.steps + 1, (256,), generator=draw))
-        still = flow.render(flow.codes(found.codes))
+        t = torch.randint(1, self.sequences.steps + 1, (256,), generator=draw)
+        found = self.sequences.at(rows, t)
+        z, k = flow.codes(found.codes), torch.arange(256, device=flow.device) % flow.potentials
+        still = flow.render(z)
         motion = (still - found.targets.to(still)).square().flatten(1).sum(dim=1).mean()
         if not float(motion) > 0:
             raise ValueError("the images of the sequences do not change, so there is no transformation to be matched")
-        return motion
+        with torch.no_grad():
+            v = flow.velocity(z, t.to(z), k)
+        return float(v.square().sum(dim=1).mean().sqrt()), motion
 
-    def _losses(self, flow, batch, motion, draw):
+    def _losses(self, flow, batch, motion, draw, progress):
+        """Parts of the loss of a batch, `{name: number}`, when `progress` of the training is done."""
         steps = self.sequences.steps
         rows = torch.randint(len(self.sequences), (batch,), generator=draw)
         at = torch.randint(1, steps + 1, (batch,), generator=draw)
         found = self.sequences.at(rows, at)
         z, k = flow.codes(found.codes), flow.index(found.labels, batch)
-        for i in range(1, int(at.max()) + 1):
-            on = (at >= i).nonzero()[:, 0].to(z.device)  # the others have arrived
-            z = z.index_add(0, on, flow.velocity(z[on], float(i), k[on]))
+        z = walked(flow, z, k, at)
         drawn = images(flow.generator, z)
         away = (drawn - found.targets.to(drawn)).square().flatten(1).sum(dim=1)
         parts = {"match": away.mean() / motion}
         if self.obedience:
-            n = min(self.rows, batch)
-            t = steps * torch.rand(n, generator=draw, dtype=torch.float64).to(z)
-            parts["equation"] = flow.disobedience(z[:n], t, k[:n]).to(drawn)
+            parts["equation"] = self._disobedience(flow, z, k, draw).to(drawn)
         return parts
+
+    def _disobedience(self, flow, z, k, draw):
+        n = self.rows
+        if self.everywhere:
+            z = torch.randn(n, flow.latent_dim, generator=draw, dtype=torch.float64).to(z)
+            k = torch.randint(flow.potentials, (n,), generator=draw).to(k.device)
+        t = self.horizon * torch.rand(n, generator=draw, dtype=torch.float64).to(z)
+        return flow.disobedience(z[:n], t[: len(z)], k[:n])
 
     def _check(self, flow):
         if flow.generator is None:
@@ -266,6 +316,52 @@ class PairMatching:
             )
         if self.obedience and not hasattr(flow, "disobedience"):
             raise ValueError(f"`{flow.name}` has no equation; write `obedience=0`")
+
+
+def walked(flow: TrainedFlow, z: Tensor, k: Tensor, at: Tensor) -> Tensor:
+    """Codes z `[n, d]` after `at` `[n]` steps of field k `[n]` at raw velocities, with gradients."""
+    for i in range(1, int(at.max()) + 1):
+        on = (at >= i).nonzero()[:, 0].to(z.device)  # the others have arrived
+        z = z.index_add(0, on, flow.velocity(z[on], float(i), k[on]))
+    return z
+
+
+class _Run:
+    """What a training has come to, as it is written to a checkpoint."""
+
+    def __init__(self, flow, optimizer, draw, before, motion):
+        self.flow, self.optimizer, self.draw, self.before, self.motion = flow, optimizer, draw, before, motion
+        self.iteration = 0
+        self.history: list[dict[str, float]] = []
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "matching": True,
+            "iteration": self.iteration,
+            "field": self.flow.field.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.draw.get_state(),
+            "motion": self.motion,
+            "before": self.before,
+            "history": self.history,
+        }
+
+    def restore(self, state: dict[str, Any], path: str | Path) -> None:
+        """Goes on from a state.
+
+        Raises:
+            DamagedFile: it is one of another flow, or of a training for other objectives.
+        """
+        if "matching" not in state:
+            raise DamagedFile(f"`{path}` is a checkpoint of `{self.flow.name}.fit`, not of a matching of sequences")
+        try:
+            self.flow.field.load_state_dict(state["field"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as trouble:
+            raise DamagedFile(f"`{path}` is a checkpoint of another flow than `{self.flow.name}`: {trouble}") from None
+        self.draw.set_state(state["generator"])
+        self.iteration, self.history = state["iteration"], state["history"]
+        self.before, self.motion = state["before"], state["motion"]
 
 
 @dataclass(frozen=True)

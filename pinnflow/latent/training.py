@@ -14,6 +14,7 @@ from torch import nn
 from pinnflow.errors import DamagedFile, NonFinite
 from pinnflow.latent.checkpoint import read_state, write_state
 from pinnflow.latent.objectives import Classifier, Objective, Walk
+from pinnflow.latent.potentials import scale_slopes
 from pinnflow.latent.rendering import at_rest
 from pinnflow.latent.traversal import Flow, positive
 
@@ -74,6 +75,18 @@ class TrainedFlow(Flow):
             with at_rest(self.generator):
                 for one in self.objectives:
                     one.prepare(self, self._generator)  # type: ignore[operator]
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are the first ones."""
+        return self.iteration == 0 and not self.history
+
+    def scale_velocity(self, factor: float) -> bool:
+        """Multiplies the velocities by a factor, in the weights; False, and nothing done, where there are none for it.
+
+        Exact where velocities are linear in a weight, else of the right order.
+        """
+        return scale_slopes(self.field, factor)
 
     def fit(
         self,

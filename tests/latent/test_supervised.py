@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pinnflow.errors import WrongShape
+from pinnflow.errors import DamagedFile, WrongShape
 from pinnflow.latent import PotentialFlow, WarpedGenerator, baseline
 from pinnflow.latent.metrics.controls import Oracle
 from pinnflow.latent.supervised import ExactSequences, PairMatching, Sequences, encoded, equivariance_error
@@ -126,6 +126,112 @@ def test_equation_is_obeyed_more_when_it_counts():
     assert left[1] < 0.7 * left[0]
 
 
+FIELDS = ("linear", "rbf", "free", "divergence-free", "helmholtz")
+POTENTIALS = ("wave", "hamilton-jacobi", "heat")
+
+
+def size_of(flow):
+    z, k = flow.sample(256), torch.arange(256) % flow.potentials
+    with torch.no_grad():
+        return float(flow.velocity(z, 1.0, k).square().sum(dim=1).mean().sqrt())
+
+
+@pytest.mark.parametrize("name", FIELDS + POTENTIALS + ("none",))
+def test_every_field_begins_as_slowly_as_asked_for(name):
+    """To the order where velocities are not linear in a weight; the rate is so small that nothing is learned."""
+    settings = {"potentials": 2, "objectives": [], "device": "cpu"}
+    if name in FIELDS:
+        flow = baseline(name, Plain(), **settings)
+    else:
+        flow = PotentialFlow(
+            Plain(), pde="wave" if name == "none" else name, form="none" if name == "none" else "auto", **settings
+        )
+    assert flow.untrained
+    PairMatching(shifted(steps=1), start=0.01).fit(flow, iterations=1, batch=2, rate=1e-9)
+    exact = name in FIELDS + ("wave", "none")
+    assert size_of(flow) == pytest.approx(0.01, rel=0.25 if exact else 2.0)
+    assert not flow.untrained
+    before = size_of(flow)
+    PairMatching(shifted(steps=1), start=1.0).fit(flow, iterations=1, batch=2, rate=1e-9)
+    assert size_of(flow) == pytest.approx(before, rel=1e-4), "what has been learned is not scaled"
+
+
+def test_start_may_be_left_as_it_is():
+    flow = baseline("linear", Plain(), potentials=2, objectives=[], device="cpu")
+    before = size_of(flow)
+    PairMatching(shifted(), start=None).fit(flow, iterations=1, batch=2, rate=1e-9)
+    assert size_of(flow) == pytest.approx(before, rel=1e-6)
+
+
+def weights_of(flow):
+    return torch.cat([p.detach().flatten() for p in flow.field.parameters()])
+
+
+@pytest.mark.parametrize("obedience", [0.0, 1.0])
+def test_training_that_was_cut_off_goes_on_to_the_same_digits(tmp_path, obedience):
+    def make():
+        return PotentialFlow(Plain(), potentials=2, form="soft", objectives=[], hidden=6, device="cpu")
+
+    matching = lambda: PairMatching(shifted(), obedience=obedience, rows=8)  # noqa: E731
+    whole = matching().fit(make(), iterations=12, batch=8)
+    file, seen = tmp_path / "matching.ckpt", []
+
+    class Cut(Exception):
+        pass
+
+    def cut(entry):
+        seen.append(entry["iteration"])
+        if entry["iteration"] == 5:
+            raise Cut
+
+    with pytest.raises(Cut):
+        matching().fit(make(), iterations=12, batch=8, checkpoint=file, progress=cut)
+    assert seen == [1, 2, 3, 4, 5]
+    again = matching()
+    resumed = again.fit(
+        make(), iterations=12, batch=8, checkpoint=file, resume=True, progress=lambda e: seen.append(-1)
+    )
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert seen.count(-1) in (7, 8)
+    drop = lambda history: [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]  # noqa: E731
+    assert drop(resumed.history) == drop(whole.history)
+    assert [entry["iteration"] for entry in again.history] == list(range(1, 13))
+    # Nothing is left to be done.
+    assert torch.equal(
+        weights_of(matching().fit(make(), iterations=12, batch=8, checkpoint=file, resume=True)), weights_of(whole)
+    )
+
+
+def test_checkpoints_of_something_else_are_refused(tmp_path):
+    make = lambda hidden: PotentialFlow(  # noqa: E731
+        Plain(), potentials=2, form="none", hidden=hidden, device="cpu"
+    )
+    file = tmp_path / "matching.ckpt"
+    PairMatching(shifted()).fit(make(4), iterations=2, batch=4, checkpoint=file)
+    with pytest.raises(DamagedFile, match="another flow"):
+        PairMatching(shifted()).fit(make(5), iterations=2, batch=4, checkpoint=file, resume=True)
+    other = tmp_path / "flow.ckpt"
+    two = PotentialFlow(WarpedGenerator(size=8), potentials=2, features=4, device="cpu")
+    two.fit(iterations=1, batch=2, checkpoint=other)
+    with pytest.raises(DamagedFile, match="not of a matching"):
+        PairMatching(shifted()).fit(make(4), iterations=2, batch=4, checkpoint=other, resume=True)
+    with pytest.raises(ValueError, match="needs the file"):
+        PairMatching(shifted()).fit(make(4), iterations=2, resume=True)
+
+
+def test_matched_flow_is_stored_with_its_history_and_goes_on_from_there(tmp_path):
+    flow = PotentialFlow(Plain(), potentials=2, form="none", objectives=[], hidden=6, device="cpu")
+    PairMatching(shifted()).fit(flow, iterations=3, batch=8)
+    flow.save(tmp_path / "flow.h5")
+    loaded = PotentialFlow.load(tmp_path / "flow.h5", Plain(), device="cpu")
+    assert loaded.history == flow.history
+    assert not loaded.untrained
+    error = [equivariance_error(one, shifted(seed=4)).error for one in (flow, loaded)]
+    assert error[0] == error[1]
+    PairMatching(shifted(), seed=1).fit(loaded, iterations=2, batch=8)
+    assert [entry["iteration"] for entry in loaded.history] == [1, 2, 3, 1, 2]
+
+
 def test_codes_may_come_from_an_encoder():
     """The mean of what it answers; a network is asked in evaluation mode."""
 
@@ -160,8 +266,9 @@ def test_what_does_not_fit_together_is_refused_in_words():
     two = baseline("linear-classifier", Plain(), potentials=2, objectives=[], device="cpu")
     with pytest.raises(ValueError, match="no equation"):
         PairMatching(known, obedience=1.0).fit(two)
-    with pytest.raises(ValueError, match="obedience"):
-        PairMatching(known, obedience=-1.0)
+    for wrong in ({"obedience": -1.0}, {"start": 0.0}, {"horizon": -2.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            PairMatching(known, **wrong)
     still = Sequences(known.codes, known.frames[:1].expand(3, -1, -1, -1, -1), known.labels)
     with pytest.raises(ValueError, match="do not change"):
         equivariance_error(two, still)

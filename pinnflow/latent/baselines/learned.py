@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pinnflow.latent.baselines.registry import register_baseline
 from pinnflow.latent.objectives import Classifier, Objective, Reconstruction, Spread
-from pinnflow.latent.potentials import RadialPotentials, StackedNetwork
+from pinnflow.latent.potentials import RadialPotentials, StackedNetwork, scale_slopes
 from pinnflow.latent.training import TrainedFlow
 from pinnflow.latent.traversal import stated_dimension
 
@@ -74,6 +74,12 @@ class LearnedDirections(LearnedFlow):
     def velocity(self, z, t, k=0):
         return self.field.weight[self.index(k, len(z))].expand(len(z), -1)
 
+    @torch.no_grad()
+    def scale_velocity(self, factor: float) -> bool:
+        """Multiplies the directions by a factor."""
+        self.field.weight.mul_(factor)
+        return True
+
     def potential(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """a_k . z, `[n]`."""
         return (z * self.velocity(z, t, k)).sum(dim=1)
@@ -131,6 +137,10 @@ class DivergenceFreeFlow(LearnedFlow):
     def make_field(self, hidden, generator):
         return _Turned(self.potentials, self.latent_dim, hidden, generator)
 
+    def scale_velocity(self, factor: float) -> bool:
+        """Multiplies the stream functions by a factor."""
+        return scale_slopes(self.field.stream, factor)
+
     def velocity(self, z, t, k=0):
         k = self.index(k, len(z))
         return self.field.turn(self._gradient(self.field.stream, z, t, k), k)
@@ -144,6 +154,10 @@ class HelmholtzFlow(LearnedFlow):
         parts = _Turned(self.potentials, self.latent_dim, hidden, generator)
         parts.potential = StackedNetwork(self.potentials, self.latent_dim + 1, 1, hidden, generator)
         return parts
+
+    def scale_velocity(self, factor: float) -> bool:
+        """Multiplies both parts by a factor."""
+        return scale_slopes(self.field.stream, factor) and scale_slopes(self.field.potential, factor)
 
     def velocity(self, z, t, k=0):
         k = self.index(k, len(z))
