@@ -190,15 +190,19 @@ def draw_sprites(factors: Tensor, size: int) -> Tensor:
     Each shape is where a function is negative that is nearly the distance to its edge; there the light falls from 1 to
     0 over about one pixel.
     """
-    x0, y0, scale, angle, shape = factors[:, :, None, None].unbind(1)  # [n, 1, 1]
+    distances = sprite_distances(factors[:, :4], size)  # [3, n, h, w]
+    index = factors[:, 4, None, None].round().long()[None].expand(1, *distances.shape[1:])
+    return torch.sigmoid(-distances.gather(0, index)[0] * (2.0 * size))[:, None]
+
+
+def sprite_distances(factors: Tensor, size: int) -> Tensor:
+    """Distances to the edges of all shapes `[shapes, n, size, size]`; factors `[n, 4]`: x, y, scale, orientation."""
+    x0, y0, scale, angle = factors[:, :, None, None].unbind(1)  # [n, 1, 1]
     centres = (torch.arange(size, dtype=factors.dtype, device=factors.device) + 0.5) * (2.0 / size) - 1.0
     x, y = centres[None, None, :] - 0.4 * x0, -centres[None, :, None] - 0.4 * y0
     c, s = torch.cos(angle), torch.sin(angle)
     u, v = (c * x + s * y) / (0.55 * scale), (c * y - s * x) / (0.55 * scale)
-    distances = torch.stack([_square(u, v), _ellipse(u, v), _heart(u, v)])  # [3, n, h, w]
-    index = shape.round().long()[None].expand(1, *distances.shape[1:])
-    distance = distances.gather(0, index)[0] * (0.55 * scale)
-    return torch.sigmoid(-distance * (2.0 * size))[:, None]
+    return torch.stack([_square(u, v), _ellipse(u, v), _heart(u, v)]) * (0.55 * scale)
 
 
 def _square(u: Tensor, v: Tensor) -> Tensor:
