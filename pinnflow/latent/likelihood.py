@@ -10,6 +10,9 @@ most log p(x), the second grows with k and comes to log p(x). All numbers are na
 The divergence lowers the bound: E log w = E log p(x | z) - KL(q | N(0, I)). With the sign of the last two terms of
 log w exchanged a larger divergence would count as a better likelihood.
 
+Another prior than N(0, I) is a function `prior(z)` of codes; where it or the decoder depends on something known about
+each image, such as its transformation, that is `given`, and both are asked with it: `prior(z, given)`.
+
 Source: Burda, Grosse & Salakhutdinov, Importance weighted autoencoders (2016).
 """
 
@@ -30,6 +33,7 @@ from pinnflow.latent.rendering import at_rest, own_device, own_dtype
 from pinnflow.latent.traversal import positive
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
+Prior = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,15 @@ class Likelihood:
 
 
 def elbo(
-    model: Any, images: Tensor, *, pixels: Pixels | None = None, draws: int = 16, seed: int = 0, chunk: int = 4096
+    model: Any,
+    images: Tensor,
+    *,
+    pixels: Pixels | None = None,
+    prior: Prior | None = None,
+    given: Tensor | None = None,
+    draws: int = 16,
+    seed: int = 0,
+    chunk: int = 4096,
 ) -> Likelihood:
     """E_q log w, the evidence lower bound of log p(x).
 
@@ -115,6 +127,8 @@ def elbo(
             or a pair (encode, decode) of such callables. Networks are called in evaluation mode, in their own dtype.
         images: `[n, c, h, w]`, not the ones that the model was trained on.
         pixels: p(x | z); by default `Bernoulli()`.
+        prior: log density of codes, `[n, d] -> [n]`; by default that of N(0, I). It may answer -inf.
+        given: what is known of each image, `[n, ...]`; the decoder and the prior get it as a second argument.
         draws: of each q(z | x).
         seed: of the draws.
         chunk: codes that are decoded at once.
@@ -123,8 +137,8 @@ def elbo(
         WrongShape: the answers of the model do not belong to the images.
         NonFinite: a weight is no number.
     """
-    weights = log_weights(model, images, draws, pixels=pixels, seed=seed, chunk=chunk)
-    return _mean(weights[:, None], images)
+    how: Any = {"pixels": pixels, "prior": prior, "given": given, "seed": seed, "chunk": chunk}
+    return _mean(log_weights(model, images, draws, **how)[:, None], images)
 
 
 def importance_weighted(
@@ -133,6 +147,8 @@ def importance_weighted(
     samples: int = 64,
     *,
     pixels: Pixels | None = None,
+    prior: Prior | None = None,
+    given: Tensor | None = None,
     repeats: int = 1,
     seed: int = 0,
     chunk: int = 4096,
@@ -142,10 +158,11 @@ def importance_weighted(
     Args:
         samples: k. `samples=1` is the ELBO.
         repeats: independent groups of k draws whose bounds are averaged, for `noise`.
-        model, images, pixels, seed, chunk: as for `elbo`.
+        model, images, pixels, prior, given, seed, chunk: as for `elbo`.
     """
     count = positive("samples", samples) * positive("repeats", repeats)
-    weights = log_weights(model, images, count, pixels=pixels, seed=seed, chunk=chunk)
+    how: Any = {"pixels": pixels, "prior": prior, "given": given, "seed": seed, "chunk": chunk}
+    weights = log_weights(model, images, count, **how)
     return _mean(weights.unflatten(0, (repeats, samples)), images)
 
 
@@ -155,6 +172,8 @@ def bounds(
     samples: Sequence[int] = (1, 8, 64),
     *,
     pixels: Pixels | None = None,
+    prior: Prior | None = None,
+    given: Tensor | None = None,
     seed: int = 0,
     chunk: int = 4096,
 ) -> dict[int, Likelihood]:
@@ -162,7 +181,7 @@ def bounds(
 
     Args:
         samples: the k, each a divisor of the largest.
-        model, images, pixels, seed, chunk: as for `elbo`.
+        model, images, pixels, prior, given, seed, chunk: as for `elbo`.
 
     Raises:
         ValueError: some k does not divide the largest.
@@ -172,7 +191,8 @@ def bounds(
         raise ValueError(
             f"`samples` is {tuple(samples)}; each has to divide the largest, {largest}, to share its draws"
         )
-    weights = log_weights(model, images, largest, pixels=pixels, seed=seed, chunk=chunk)
+    how: Any = {"pixels": pixels, "prior": prior, "given": given, "seed": seed, "chunk": chunk}
+    weights = log_weights(model, images, largest, **how)
     return {k: _mean(weights.unflatten(0, (largest // k, k)), images) for k in sorted(samples)}
 
 
@@ -190,10 +210,38 @@ def difference(better: Likelihood, other: Likelihood) -> tuple[float, float]:
     return float(gained.mean()), _standard_error(gained)
 
 
+def together(parts: Sequence[Likelihood]) -> Likelihood:
+    """The bound for images that belong together and are independent in the model: each part's i-th image with the i-th.
+
+    Raises:
+        WrongShape: the parts are not of equally many images.
+    """
+    if len({len(one.each) for one in parts}) != 1:
+        raise WrongShape(f"{[len(one.each) for one in parts]} images cannot be put together one by one")
+    each = torch.stack([one.each for one in parts]).sum(dim=0)
+    return Likelihood(
+        value=float(each.mean()),
+        error=_standard_error(each),
+        noise=math.sqrt(sum(one.noise**2 for one in parts)),
+        each=each,
+        samples=parts[0].samples,
+        effective=min(one.effective for one in parts),
+        pixels=sum(one.pixels for one in parts),
+    )
+
+
 def log_weights(
-    model: Any, images: Tensor, samples: int, *, pixels: Pixels | None = None, seed: int = 0, chunk: int = 4096
+    model: Any,
+    images: Tensor,
+    samples: int,
+    *,
+    pixels: Pixels | None = None,
+    prior: Prior | None = None,
+    given: Tensor | None = None,
+    seed: int = 0,
+    chunk: int = 4096,
 ) -> Tensor:
-    """log p(x | z) + log N(z; 0, I) - log q(z | x) for draws z of q(z | x), `[samples, n]`, in float64.
+    """log p(x | z) + log p(z) - log q(z | x) for draws z of q(z | x), `[samples, n]`, in float64.
 
     Arguments and errors as for `elbo`.
     """
@@ -201,13 +249,16 @@ def log_weights(
     positive("samples", samples)
     if images.dim() < 2 or not len(images):
         raise WrongShape(f"`images` has the shape {list(images.shape)}; expected [n, c, h, w] with an image or more")
+    if given is not None and len(given) != len(images):
+        raise WrongShape(f"`given` says something of {len(given)} images; there are {len(images)}")
     encode, decode = _pair(model, pixels)
     device, dtype = own_device(model, images.device), _dtype_of(model, images)
     noise = np.random.default_rng(seed)
     columns = []
     with torch.no_grad(), at_rest(model):
-        for part in images.split(max(1, chunk // samples)):
-            x = part.to(device=device, dtype=dtype)
+        for rows in torch.arange(len(images)).split(max(1, chunk // samples)):
+            x = images[rows].to(device=device, dtype=dtype)
+            known = () if given is None else (given[rows].to(device),)
             mean, log_variance = encode(x)
             if mean.shape != log_variance.shape or mean.dim() != 2 or len(mean) != len(x):
                 raise WrongShape(
@@ -220,12 +271,13 @@ def log_weights(
             # The constants d/2 log(2 pi) of the prior and of q cancel each other.
             z = mean.double() + (log_variance.double() / 2).exp() * unit
             log_q = -(unit.square() + log_variance.double()).sum(dim=2) / 2
-            log_prior = -z.square().sum(dim=2) / 2
-            log_p = [_decoded(decode, codes, x, pixels) for codes in z.to(dtype)]
+            log_prior = -z.square().sum(dim=2) / 2 if prior is None else _prior_of(prior, z, known)
+            log_p = [_decoded(decode, codes, x, pixels, known) for codes in z.to(dtype)]
             columns.append(torch.stack(log_p) + log_prior - log_q)
     weights = torch.cat(columns, dim=1)
-    if not bool(torch.isfinite(weights).all()):
-        row = int((~torch.isfinite(weights)).any(dim=0).nonzero()[0])
+    good = torch.isfinite(weights) | ((weights == -torch.inf) if prior is not None else False)
+    if not bool(good.all()):
+        row = int((~good).any(dim=0).nonzero()[0])
         raise NonFinite(f"the weight of image {row} is not finite; look at the encoder's log variance and the decoder")
     return weights
 
@@ -236,8 +288,19 @@ def binarised(images: Tensor, seed: int = 0) -> Tensor:
     return (torch.rand(images.shape, generator=noise, dtype=torch.float64).to(images.device) < images).to(images.dtype)
 
 
-def _decoded(decode, z, x, pixels):
-    answer = decode(z)
+def _prior_of(prior, z, known):
+    """log p(z) `[samples, n]` for codes `[samples, n, d]`, without the constant that q lacks too."""
+    samples, n, d = z.shape
+    answer = prior(z.flatten(0, 1), *(one.repeat(samples, *(1,) * (one.dim() - 1)) for one in known))
+    if answer.shape != (samples * n,):
+        raise WrongShape(
+            f"the prior answered {list(answer.shape)} to {samples * n} codes; expected one number for each"
+        )
+    return answer.double().unflatten(0, (samples, n)) + d / 2 * math.log(2 * math.pi)
+
+
+def _decoded(decode, z, x, pixels, known=()):
+    answer = decode(z, *known)
     if answer.shape != x.shape:
         raise WrongShape(f"the decoder answered {list(answer.shape)} to {len(z)} codes; the images are {list(x.shape)}")
     return pixels.log_likelihood(answer.double(), x.double())

@@ -17,6 +17,7 @@ from pinnflow.latent.likelihood import (
     elbo,
     importance_weighted,
     log_weights,
+    together,
 )
 
 
@@ -195,6 +196,58 @@ def test_binarised_images_have_the_brightness_of_the_grey():
     drawn = binarised(grey)
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     assert float(drawn.mean()) == pytest.approx(0.3, abs=4 * math.sqrt(0.21) / 200)
+
+
+def test_prior_of_ones_own_counts_and_the_normal_one_is_the_default():
+    """With N(m, I) for a prior, and codes given by -m, the likelihood is that of N(0, I) exactly, image by image."""
+    model = LinearGaussian(0.3)
+    x = model.images(30)
+    how = {"pixels": Gaussian(model.scale), "samples": 5}
+    usual = importance_weighted(model, x, **how)
+    normal_prior = lambda z: -(z.square() + math.log(2 * math.pi)).sum(dim=1) / 2  # noqa: E731
+    torch.testing.assert_close(importance_weighted(model, x, prior=normal_prior, **how).each, usual.each)
+    m = normal(30, 3, seed=8)
+    rows = torch.arange(30)
+    encode = lambda x: tuple(a + b for a, b in zip(model.encode(x), (m, 0.0)))  # noqa: E731
+    moved = importance_weighted(
+        (encode, lambda z, i: model.decode(z - m[i])),
+        x,
+        prior=lambda z, i: normal_prior(z - m[i]),
+        given=rows,
+        chunk=4096,
+        **how,
+    )
+    torch.testing.assert_close(moved.each, usual.each, rtol=1e-9, atol=1e-9)
+
+
+def test_draws_that_the_prior_excludes_count_for_nothing():
+    """Of k draws the half with z_0 > 0 is allowed: exactly the weights of these remain."""
+    model = LinearGaussian(0.3)
+    x = model.images(6)
+    usual = log_weights(model, x, 40, pixels=Gaussian(model.scale))
+    half = lambda z: torch.where(z[:, 0] > 0, -(z.square() + math.log(2 * math.pi)).sum(dim=1) / 2, -torch.inf)  # noqa: E731
+    found = log_weights(model, x, 40, pixels=Gaussian(model.scale), prior=half)
+    out = found == -torch.inf
+    assert 0 < int(out.sum()) < out.numel()
+    torch.testing.assert_close(found[~out], usual[~out])
+    with pytest.raises(NonFinite, match="image 0"):
+        log_weights(model, x, 4, pixels=Gaussian(model.scale), prior=lambda z: z[:, 0] * torch.nan)
+    with pytest.raises(WrongShape, match="the prior answered"):
+        log_weights(model, x, 4, pixels=Gaussian(model.scale), prior=lambda z: z)
+    with pytest.raises(WrongShape, match="of 3 images; there are 6"):
+        log_weights(model, x, 4, pixels=Gaussian(model.scale), given=torch.zeros(3))
+
+
+def test_bounds_of_independent_images_add_up():
+    model = LinearGaussian()
+    parts = [importance_weighted(model, model.images(20, seed=s), 4, pixels=Gaussian(model.scale)) for s in (5, 9)]
+    both = together(parts)
+    assert both.value == pytest.approx(parts[0].value + parts[1].value)
+    torch.testing.assert_close(both.each, parts[0].each + parts[1].each)
+    assert both.pixels == 2 * parts[0].pixels
+    assert both.error == pytest.approx(float(both.each.std()) / 20**0.5)
+    with pytest.raises(WrongShape, match="one by one"):
+        together([parts[0], elbo(model, model.images(3), pixels=Gaussian(model.scale))])
 
 
 def test_what_cannot_be_measured_is_refused_in_words(vae):

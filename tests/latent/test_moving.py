@@ -109,7 +109,7 @@ def test_images_of_ones_own_and_files_are_moved(tmp_path):
     assert moving_images(tmp_path / "m.npz", count=4).image_shape == (3, 28, 28)
     assert moving_images(str(tmp_path / "m.npz"), count=4, size=14, part="test").image_shape == (3, 14, 14)
     (tmp_path / "bad.npz").write_bytes(b"no file of numbers")
-    with pytest.raises(DamagedFile, match="bad.npz"):
+    with pytest.raises(DamagedFile, match=r"bad\.npz"):
         moving_images(tmp_path / "bad.npz", count=4)
 
 

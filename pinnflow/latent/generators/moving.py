@@ -59,7 +59,8 @@ class MovingImages:
             )
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= K:
             raise DeclarationError(f"{name}: labels reach beyond the {K} transformations {', '.join(self.names)}")
-        self.image_shape: tuple[int, int, int] = tuple(draw(start[:1], torch.zeros(1, dtype=torch.long)).shape[1:])
+        c, h, w = draw(start[:1], torch.zeros(1, dtype=torch.long)).shape[1:]
+        self.image_shape = (int(c), int(h), int(w))
 
     def __len__(self) -> int:
         return len(self.start)
