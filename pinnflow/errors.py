@@ -90,7 +90,7 @@ class MissingExtra(PinnflowError, ImportError):
     """An optional library is not installed; the message names the extra that brings it.
 
     Args:
-        library: the import name.
+        library: its name.
         extra: the extra of the distribution.
         purpose: what it is needed for.
     """

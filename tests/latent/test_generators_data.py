@@ -33,7 +33,7 @@ def test_digits_are_those_of_scikit_learn():
 
 def test_a_missing_scikit_learn_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtra, match=r"digits.*sklearn.*\[latent\]"):
+    with pytest.raises(MissingExtra, match=r"digits.*scikit-learn.*\[latent\]"):
         digits()
 
 

@@ -100,7 +100,7 @@ def digits() -> ImageSet:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise MissingExtra("sklearn", "latent", "The digits data set") from None
+        raise MissingExtra("scikit-learn", "latent", "The digits data set") from None
     found = load_digits()
     images = torch.from_numpy(found.images.astype(np.float32) / 16.0)[:, None]
     return ImageSet("digits", images, torch.from_numpy(found.target.astype(np.int64)))
