@@ -175,7 +175,7 @@ def test_table_tells_side_effects_and_drift_beside_marked_controls(table):
     rows = table.values
     assert rows["gradient raw"].side_effect < rows["gradient unit"].side_effect
     assert rows["gradient raw"].drift > rows["gradient unit"].drift
-    assert [name for name, row in rows.items() if row.control] == ["random", "linear"]
+    assert [name for name, row in rows.items() if row.control] == ["random", "random walk", "linear"]
     assert rows["linear"].length == pytest.approx(2.0)
     assert "| random (control) |" in str(table)
     assert table.to_dict()["linear"]["control"] is True
@@ -187,6 +187,32 @@ def test_controls_walk_as_far_as_the_flow_and_half_of_short_lines_succeed():
     rows = compare_on_property([(flow, None)], first, walks=1000).values
     assert rows["random"].length == pytest.approx(rows["gradient"].length)
     assert rows["random"].strict == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))
+
+
+def test_random_walk_turns_at_every_step_and_seldom_rises_all_the_way():
+    """On f = z_0 a step rises with probability 1/2, so that four do with 1/16; the drift is that of 4 steps apart."""
+    flow = GradientFlow(first, latent_dim=5, device="cpu")
+    row = compare_on_property([(flow, 0.2)], first, walks=2000, steps=4).values["random walk"]
+    assert row.strict == pytest.approx(1 / 16, abs=4 * math.sqrt(1 / 16 * 15 / 16 / 2000))
+    assert row.length == pytest.approx(0.8)
+    # E log N(z + sum of steps) - log N(z) = -4 * 0.2^2 / 2; its standard deviation is about 2 * 0.2.
+    assert row.drift == pytest.approx(-0.08, abs=4 * 0.4 / math.sqrt(2000))
+
+
+def test_several_properties_have_to_rise_together():
+    """A walk along f_0 raises f_1 as well, or not: success is for walks where both rise, the gain their mean."""
+    both = lambda z: torch.stack([z[:, 0], -z[:, 1]], dim=1)  # noqa: E731
+    one = GradientFlow(first, latent_dim=3, name="one", device="cpu")
+    each = GradientFlow([first, lambda z: z[:, 1]], latent_dim=3, weights=[[1.0, -1.0]], name="both", device="cpu")
+    rows = compare_on_property([(one, 0.2), (each, 0.2)], both, walks=500, steps=5).values
+    # z_1 stays, so it takes one value only and nothing has risen.
+    assert rows["one"].strict == 0.0
+    assert rows["one"].gains == pytest.approx((1.0, 0.0))
+    assert rows["both"].strict == 1.0
+    assert rows["both"].gains == pytest.approx((math.sqrt(0.5),) * 2)
+    assert rows["both"].gain == pytest.approx(math.sqrt(0.5))
+    assert rows["random"].strict == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 500))
+    assert rows["linear"].strict == 1.0
 
 
 def test_drift_of_random_directions_is_half_the_squared_length():

@@ -1,6 +1,6 @@
 """Measures of traversals: what was walked, what changed, and beside which controls that has to be read."""
 
-from pinnflow.latent.metrics.controls import Attractor, Oracle, RandomDirections
+from pinnflow.latent.metrics.controls import Attractor, Oracle, RandomDirections, RandomWalk
 from pinnflow.latent.metrics.factors import (
     attribute_correlation,
     concentration,
@@ -31,6 +31,7 @@ __all__ = [
     "Oracle",
     "Predictability",
     "RandomDirections",
+    "RandomWalk",
     "Report",
     "SeedReport",
     "attribute_correlation",

@@ -6,13 +6,47 @@ VP alone means nothing: it pulls everything to K points, is recognised at once, 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pinnflow.latent.baselines.linear import RandomDirections, needed
-from pinnflow.latent.traversal import Flow, stated_dimension
+from pinnflow.latent.traversal import Flow, stated_dimension, unit
 
-__all__ = ["Attractor", "Oracle", "RandomDirections"]
+__all__ = ["Attractor", "Oracle", "RandomDirections", "RandomWalk"]
+
+
+class RandomWalk(Flow):
+    """A new random unit vector for every code and every step: what dynamics with noise do without their drift.
+
+    Args:
+        generator: maps codes to images; None where only codes are of interest.
+        latent_dim: d; by default what the generator states.
+        potentials: K; all are alike.
+        seed: of the vectors, which depend on the number of the step and the row as well.
+    """
+
+    def __init__(
+        self,
+        generator=None,
+        latent_dim: int | None = None,
+        potentials: int = 1,
+        *,
+        seed: int = 0,
+        name: str = "random walk",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+    ):
+        super().__init__(
+            generator, stated_dimension(generator, latent_dim), potentials, name=name, device=device, dtype=dtype
+        )
+        self.seed = seed
+
+    def velocity(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
+        """A unit vector for each row, `[n, d]`; the same for the same time and seed."""
+        step = round(float(torch.as_tensor(t).max()))
+        noise = np.random.default_rng((self.seed, step)).standard_normal((len(z), self.latent_dim))
+        return unit(torch.from_numpy(noise).to(device=self.device, dtype=self.dtype))
 
 
 class Attractor(Flow):

@@ -180,6 +180,27 @@ def monotone_success(
 
     Source: Wei et al., Navigating chemical space with latent flows (NeurIPS 2024), for the definitions.
     """
+    strict, relaxed = monotone_walks(
+        values,
+        similarity,
+        value_range=value_range,
+        tolerance=tolerance,
+        similarity_tolerance=similarity_tolerance,
+    )
+    return Success(
+        float(strict.double().mean()), float(relaxed.double().mean()), float((values[-1] - values[0]).double().mean())
+    )
+
+
+def monotone_walks(
+    values: Tensor,
+    similarity: Tensor | None = None,
+    *,
+    value_range: float | None = None,
+    tolerance: float = 0.05,
+    similarity_tolerance: float = 0.1,
+) -> tuple[Tensor, Tensor]:
+    """Which walks succeed, strictly and in the relaxed sense, `[n]` each; arguments as for `monotone_success`."""
     extent = float(values.amax() - values.amin()) if value_range is None else value_range
     step = values[1:] - values[:-1]
     varied = torch.tensor([len(torch.unique(walk)) > 2 for walk in values.unbind(dim=1)], device=values.device)
@@ -190,9 +211,7 @@ def monotone_success(
         climb = similarity[1:] - similarity[:-1]
         strict = strict & (climb <= 0).all(dim=0)
         relaxed = relaxed & (climb <= similarity_tolerance).all(dim=0)
-    return Success(
-        float(strict.double().mean()), float(relaxed.double().mean()), float((values[-1] - values[0]).double().mean())
-    )
+    return strict, relaxed
 
 
 @dataclass(frozen=True)

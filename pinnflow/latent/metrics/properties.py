@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pinnflow.latent.baselines.linear import RandomDirections
-from pinnflow.latent.metrics.paths import log_density_drift, monotone_success, path_length
+from pinnflow.latent.metrics.controls import RandomWalk
+from pinnflow.latent.metrics.paths import log_density_drift, monotone_walks, path_length
 from pinnflow.latent.property import LinearPropertyFlow
 from pinnflow.latent.rendering import render
 from pinnflow.latent.traversal import Flow, positive
@@ -22,9 +23,12 @@ class PropertyRow:
 
     Attributes:
         name: of the flow.
-        gain: mean of f at the end minus f at the start.
-        strict: share of the walks along which f never falls and takes more than two values.
-        relaxed: share along which f falls by at most a twentieth of its range in a step; nearly free.
+        gain: mean of f at the end minus f at the start; of several properties the mean of them.
+        strict: share of the walks along which f never falls and takes more than two values; of several properties all.
+            With a similarity it must never rise either.
+        relaxed: share along which f falls by at most a twentieth of its range in a step, and the similarity rises by at
+            most 0.1; nearly free.
+        gains: of every property.
         side_effect: mean |change| of the other properties, in their own units; NaN where there are none.
         drift: mean change of the log-density of the standard normal, in nats.
         length: mean length of the walks.
@@ -41,6 +45,7 @@ class PropertyRow:
     length: float
     step_length: float | None
     control: bool
+    gains: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,17 @@ def compare_on_property(
     maximise: bool = True,
     control_step: float | None = None,
 ) -> PropertyTable:
-    """Walks of several flows from the same codes, with random directions and the regression line as controls.
+    """Walks of several flows from the same codes, with three controls.
 
-    The share of strict success depends on how far a walk goes: half of all straight lines that are short enough raise
-    any property all the way. So the controls walk as far as the first flow, unless their step is given.
+    `random` are straight lines, a random direction for each walk; `random walk` takes a new direction at every step;
+    `linear` is the line along the regression of the property on the code. The share of strict success depends on how
+    far a walk goes: half of all straight lines that are short enough raise any property all the way. So the controls
+    walk as far as the first flow, unless their step is given.
 
     Args:
         flows: pairs of a flow and the length of its steps, None for raw velocities. No two of a name.
-        property: what is to be raised, of codes `[n, d]`, `[n]`; needs no derivatives.
+        property: what is to be raised, of codes `[n, d]`, `[n]`, or several, `[n, P]`, that are to rise together (in
+            units in which they count alike: the regression is that of their sum); needs no derivatives.
         others: what ought to stay, of codes `[n, d]`, `[n, F]`.
         similarity: of codes `[n, d]` to the starts `[n, d]`, called as `similarity(starts, codes)`, `[n]`: a walk then
             succeeds only if it never comes back towards its start. See `image_similarity`.
@@ -100,7 +108,7 @@ def compare_on_property(
     Raises:
         ValueError: no flow, or two of one name.
     """
-    names = [flow.name for flow, _ in flows] + ["random", "linear"]
+    names = [flow.name for flow, _ in flows] + ["random", "random walk", "linear"]
     if not flows or len(set(names)) < len(names):
         raise ValueError(f"the flows of the table are named {names}; give at least one, and different names")
     positive("walks", walks)
@@ -111,13 +119,23 @@ def compare_on_property(
     def row(flow, step_length, k, control, direction=1):
         path = flow.traverse(z.to(flow.device, flow.dtype), k, steps, step_length, direction)
         with torch.no_grad():
-            values = torch.stack([sign * property(at).reshape(len(at)) for at in path])
+            values = torch.stack([sign * property(at).reshape(len(at), -1) for at in path])  # [steps + 1, n, P]
             alike = None if similarity is None else torch.stack([similarity(path[0], at) for at in path])
             moved = torch.nan if others is None else float((others(path[-1]) - others(path[0])).abs().mean())
-        success = monotone_success(values, alike)
-        drift, length = float(log_density_drift(path).mean()), float(path_length(path).mean())
+        success = [monotone_walks(one, alike) for one in values.unbind(dim=2)]
+        strict, relaxed = (torch.stack(which).all(dim=0).double().mean() for which in zip(*success))
+        gains = tuple((values[-1] - values[0]).double().mean(dim=0).tolist())
         return PropertyRow(
-            flow.name, success.gain, success.strict, success.relaxed, moved, drift, length, step_length, control
+            name=flow.name,
+            gain=sum(gains) / len(gains),
+            strict=float(strict),
+            relaxed=float(relaxed),
+            side_effect=moved,
+            drift=float(log_density_drift(path).mean()),
+            length=float(path_length(path).mean()),
+            step_length=step_length,
+            control=control,
+            gains=gains,
         )
 
     rows = [row(flow, step_length, potential, False) for flow, step_length in flows]
@@ -127,8 +145,14 @@ def compare_on_property(
     # One direction for each walk, of either sign: those of a basis have their largest entry positive.
     random = RandomDirections(None, first.latent_dim, walks, seed=seed + 1, name="random", **common)
     way = 2 * torch.randint(2, (walks,), generator=torch.Generator().manual_seed(seed)) - 1
-    linear = LinearPropertyFlow(property, None, first.latent_dim, maximise=maximise, seed=seed + 1, **common)
-    rows += [row(random, step, torch.arange(walks), True, way), row(linear, step, 0, True)]
+    wandering = RandomWalk(None, first.latent_dim, seed=seed + 1, **common)
+    together = lambda at: property(at).reshape(len(at), -1).sum(dim=1)  # noqa: E731
+    linear = LinearPropertyFlow(together, None, first.latent_dim, maximise=maximise, seed=seed + 1, **common)
+    rows += [
+        row(random, step, torch.arange(walks), True, way),
+        row(wandering, step, 0, True),
+        row(linear, step, 0, True),
+    ]
     return PropertyTable(tuple(rows))
 
 
