@@ -30,8 +30,7 @@ def solve_fixed_points(
     """
     double = guess.dtype == torch.float64
     aim, allowed = (1e-13, tolerance) if double else (2e-6, max(tolerance, 1e-4))
-    best, error = _iterate(g, guess, aim)
-    best, error = _newton(g, best, error, aim)
+    best, error = nearby_fixed_points(g, guess)
     draw = torch.Generator().manual_seed(0)
     for _ in range(STARTS):
         lost = error > allowed
@@ -51,6 +50,13 @@ def solve_fixed_points(
             'contracts too much there; use shorter steps or `integrator="midpoint"`, both ways'
         )
     return best
+
+
+def nearby_fixed_points(g: Callable[[Tensor], Tensor], guess: Tensor) -> tuple[Tensor, Tensor]:
+    """Solutions looked for beside the guess alone, and how far off they are: x `[n, d]`, max |x - g(x)| `[n]`."""
+    aim = 1e-13 if guess.dtype == torch.float64 else 2e-6
+    best, error = _iterate(g, guess, aim)
+    return _newton(g, best, error, aim)
 
 
 def _iterate(g, guess, aim):

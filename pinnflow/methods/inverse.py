@@ -355,6 +355,13 @@ class Inversion:
             return np.full(len(self.coefficients), np.inf)
         return np.abs(self.level_states[-1].z - self.level_states[-2].z)
 
+    def share(self) -> float:
+        """The part of the distance between the last two resolutions that is the finer one's error."""
+        if len(self.level_states) < 2:
+            return 1.0
+        before, now = (state.solved.score for state in self.level_states[-2:])
+        return now / max(math.hypot(now, before), 1e-300)
+
     def record(self, state: State) -> None:
         self.task.record("coefficients", score=self.misfit(state), message=self.coefficients.text(state.z))
 
@@ -365,8 +372,8 @@ class Inversion:
             known = Certainty(np.full((len(symbols),) * 2, np.inf), np.zeros(len(symbols), dtype=bool), math.inf)
         else:
             known = self.certainty(state.residual)
-        # The forward error moves the coefficients as well: by about as much as the last refinement did.
-        moved = self.movement()
+        # The forward error moves the coefficients as well: what the last refinement did, shared out by the residuals.
+        moved = self.movement() * self.share()
         numerical = np.where(np.isfinite(moved), moved, 0.0)
         numerical[: self.declared] = np.maximum(numerical[: self.declared], self.doubt)
         if self.jacobian is not None:  # and a search that had to stop early is a step away from the minimum
@@ -407,8 +414,8 @@ class Inversion:
         forward = math.inf
         if len(self.level_states) > 1:
             before = self.level_states[-2]
-            ratio = state.solved.score / max(math.hypot(state.solved.score, before.solved.score), 1e-300)
-            forward = max(distance(self.task, self.fresh, state.solved.function, before.solved.function)) * ratio
+            gap = max(distance(self.task, self.fresh, state.solved.function, before.solved.function))
+            forward = gap * self.share()
         else:
             forward = state.solved.score
         if self.truncated and self.data.noise is None:
