@@ -25,12 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pinnflow.errors import DamagedFile, NonFinite, WrongShape
+from pinnflow.errors import DamagedFile, NonFinite, UnknownName, WrongShape
 from pinnflow.latent.checkpoint import read_state, write_state
 from pinnflow.latent.rendering import at_rest, images, own_device, own_dtype, render
 from pinnflow.latent.training import Progress, TrainedFlow, share_of_rate
 from pinnflow.latent.traversal import Flow, positive
 
+UNITS = ("velocity", "terms")
 Encoder = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 
 
@@ -165,6 +166,8 @@ class PairMatching:
         rows: codes at which the equation is asked for in an iteration.
         everywhere: whether these are standard normal codes, so that the equation says something where no sequence is;
             otherwise those the sequences lead through.
+        unit: what residuals are measured by: `velocity`, the root mean square of the velocities, or `terms`, those of
+            the equation, as in `Obedience`, which says nothing of an equation of one term.
         horizon: the last time at which it is asked for; by default T. A larger one is for walks beyond T.
         start: root mean square of the velocities that an untrained flow begins with, where its weights allow to choose;
             None leaves them.
@@ -181,17 +184,20 @@ class PairMatching:
         obedience: float = 0.0,
         rows: int = 64,
         everywhere: bool = True,
+        unit: str = "velocity",
         horizon: float | None = None,
         start: float | None = 0.03,
         seed: int = 0,
     ):
         if not obedience >= 0:
             raise ValueError(f"`obedience` is {obedience!r}; it must be a number >= 0")
+        if unit not in UNITS:
+            raise UnknownName("unit of residuals", unit, UNITS)
         for name, value in (("horizon", horizon), ("start", start)):
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is {value!r}; it must be a positive number, or None")
         self.sequences, self.obedience, self.rows, self.seed = sequences, float(obedience), rows, seed
-        self.everywhere, self.start = everywhere, start
+        self.everywhere, self.start, self.unit = everywhere, start, unit
         self.horizon = float(sequences.steps if horizon is None else horizon)
         self.history: list[dict[str, float]] = []
 
@@ -213,7 +219,7 @@ class PairMatching:
             flow: on a generator, and with as many fields as there are transformations.
             iterations: of Adam, on a rate that rises for 20 of them and falls like a cosine to a twentieth.
             batch: sequences in an iteration, with the image of one step t of each, drawn anew.
-            rate: the largest; by default the flow's own.
+            rate: the largest; by default the flow's own, or the share of it that its class says.
             time_limit: seconds after which it stops.
             progress: called with the latest entry of the history a hundred times.
             checkpoint: a file that holds all it takes to go on, written every hundredth of the training and at the end.
@@ -229,7 +235,7 @@ class PairMatching:
         positive("batch", batch)
         if resume and checkpoint is None:
             raise ValueError("`resume=True` needs the file to resume from: `checkpoint='flow.ckpt'`")
-        rate = flow.rate if rate is None else rate
+        rate = flow.matching_share * flow.rate if rate is None else rate
         draw = torch.Generator().manual_seed(self.seed)
         weights = list(flow.field.parameters())
         optimizer = torch.optim.Adam(weights, lr=rate, betas=(0.9, 0.99))
@@ -302,7 +308,12 @@ class PairMatching:
             z = torch.randn(n, flow.latent_dim, generator=draw, dtype=torch.float64).to(z)
             k = torch.randint(flow.potentials, (n,), generator=draw).to(k.device)
         t = self.horizon * torch.rand(n, generator=draw, dtype=torch.float64).to(z)
-        return flow.disobedience(z[:n], t[: len(z)], k[:n])
+        z, t, k = z[:n], t[: len(z)], k[:n]
+        if self.unit == "terms":
+            return flow.disobedience(z, t, k)
+        residuals = flow.equation.residuals(flow.field, flow.equation.points(z, t), k)
+        speed = flow.velocity(z, t, k).square().sum(dim=1).mean()
+        return sum(r.square().mean() for r in residuals.values()) / speed
 
     def _check(self, flow):
         if flow.generator is None:

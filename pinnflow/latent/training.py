@@ -39,6 +39,9 @@ class TrainedFlow(Flow):
     whole = 0.75
     """Share of the pairs of images that are start and end of a whole walk; the others are any two of its steps."""
 
+    matching_share = 1.0
+    """Share of the rate that is taken where sequences are matched at raw velocities."""
+
     def __init__(
         self,
         generator,

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from sympy import Eq
 from torch import nn
 
-from pinnflow.errors import DamagedFile, WrongShape
+from pinnflow import Problem, coordinates, field, laplacian
+from pinnflow.errors import DamagedFile, UnknownName, WrongShape
 from pinnflow.latent import PotentialFlow, WarpedGenerator, baseline
 from pinnflow.latent.metrics.controls import Oracle
 from pinnflow.latent.supervised import ExactSequences, PairMatching, Sequences, encoded, equivariance_error
@@ -114,12 +116,14 @@ def test_same_seed_gives_the_same_weights():
     assert not torch.equal(flows[0], flows[2])
 
 
-def test_equation_is_obeyed_more_when_it_counts():
+@pytest.mark.parametrize("unit", ["velocity", "terms"])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_equation_is_obeyed_more_when_it_counts(unit, everywhere):
     z, t, k = normal(64, 2, seed=3), 3 * torch.rand(64, dtype=torch.float64), torch.zeros(64, dtype=torch.long)
     left = []
     for weight in (0.0, 100.0):
         flow = PotentialFlow(Plain(), potentials=2, form="soft", objectives=[], hidden=8, device="cpu")
-        matching = PairMatching(shifted(), obedience=weight, rows=8)
+        matching = PairMatching(shifted(), obedience=weight, rows=8, unit=unit, everywhere=everywhere)
         matching.fit(flow, iterations=25, batch=8)
         left.append(float(flow.disobedience(z, t, k).detach()))
         assert ("equation" in matching.history[-1]) is (weight > 0)
@@ -128,6 +132,26 @@ def test_equation_is_obeyed_more_when_it_counts():
 
 FIELDS = ("linear", "rbf", "free", "divergence-free", "helmholtz")
 POTENTIALS = ("wave", "hamilton-jacobi", "heat")
+
+
+def test_residuals_in_units_of_the_velocity_see_equations_of_one_term():
+    """Laplace(u) = 0 for u = 0.1 |z|^2: (4 * 0.1)^2 over the mean of |0.2 z|^2 at standard normal codes."""
+    t, z = coordinates("t"), coordinates("z", 2)
+    u = field("u", t, z)
+    still = Problem([Eq(laplacian(u, z), 0)], {t: (0, 3), z: (-3, 3)})
+    flow = PotentialFlow(Plain(), potentials=2, pde=still, form="none", objectives=[], device="cpu")
+    flow.field = Bowl()
+    matching = PairMatching(shifted(), obedience=1.0, rows=20_000)
+    draw = torch.Generator().manual_seed(0)
+    found = matching._disobedience(flow, normal(4, 2), torch.zeros(4, dtype=torch.long), draw)
+    assert float(found.detach()) == pytest.approx(0.4**2 / (0.2**2 * 2), rel=0.03)
+
+
+class Bowl(nn.Module):
+    """u = 0.1 |z|^2 at points (t, z), for all k."""
+
+    def forward(self, points, k):
+        return 0.1 * points[:, 1:].square().sum(dim=1, keepdim=True)
 
 
 def size_of(flow):
@@ -269,6 +293,8 @@ def test_what_does_not_fit_together_is_refused_in_words():
     for wrong in ({"obedience": -1.0}, {"start": 0.0}, {"horizon": -2.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             PairMatching(known, **wrong)
+    with pytest.raises(UnknownName, match="terms, velocity"):
+        PairMatching(known, unit="pixels")
     still = Sequences(known.codes, known.frames[:1].expand(3, -1, -1, -1, -1), known.labels)
     with pytest.raises(ValueError, match="do not change"):
         equivariance_error(two, still)
