@@ -1,7 +1,7 @@
 """Sequences of images along known transformations, drawn when they are asked for, at any length.
 
 A sequence has a start, the factors of its first image, and an index k, the transformation that goes on from there: at
-step t the factors are start + t rate_k, and the others stay as they are. Digits turn, grow and change colour; sprites
+step t the factors are start + t rate_k, and the others stay as they are. Digits shrink, turn and change colour; sprites
 move to the right and up, grow, turn and change their shape. Nothing is stored but the starts, so that lengths beyond
 the trained one cost nothing.
 
@@ -116,9 +116,9 @@ def moving_images(data: str | PathLike[str] | ImageSet, **settings) -> MovingIma
 
 # Of digits: (name, lowest and highest start, what one step adds). The scale counts by its logarithm.
 DIGIT_FACTORS = (
-    ("scale", math.log(0.65), math.log(0.85), math.log(1.08)),
-    ("rotation", -math.pi / 9, 0.0, math.pi / 15),
-    ("hue", 0.0, math.pi / 3, 2 * math.pi / 15),
+    ("scale", math.log(0.95), math.log(1.15), math.log(0.9)),
+    ("rotation", -math.pi / 6, -math.pi / 18, math.pi / 12),
+    ("hue", 0.0, math.pi / 4, math.pi / 6),
 )
 
 # Of sprites: the place in units in which 1 is two fifths of half the picture; the shape 0, 1, 2 is a square, an ellipse
@@ -141,7 +141,7 @@ def moving_digits(
     part: str = "train",
     seed: int = 0,
 ) -> MovingImages:
-    """Coloured digits that grow by 8 %, turn by 12 degrees, or change their hue by 24 degrees in every step.
+    """Coloured digits that shrink by 10 %, turn by 15 degrees, or change their hue by 30 degrees in every step.
 
     Args:
         data: grey images: None for scikit-learn's digits, the path of an .npz file with MNIST's arrays, or a set.
@@ -190,9 +190,13 @@ def draw_digits(images: Tensor, factors: Tensor, size: int) -> Tensor:
     back = torch.stack([torch.stack([c, -s, none], dim=1), torch.stack([s, c, none], dim=1)], dim=1)
     grid = affine_grid(back, [len(images), 1, size, size], align_corners=False)
     light = grid_sample(images, grid, align_corners=False)
-    shift = torch.arange(3, dtype=hue.dtype) * (2 * math.pi / 3)
-    rgb = 0.5 + 0.5 * torch.cos(hue[:, None] - shift)
-    return (light * rgb[:, :, None, None]).clamp(0, 1)
+    return (light * saturated(hue)[:, :, None, None]).clamp(0, 1)
+
+
+def saturated(hue: Tensor) -> Tensor:
+    """Red, green and blue `[n, 3]` of the pure colours at these angles `[n]` of the circle: red 0, green 2 pi / 3."""
+    sixths = (hue[:, None] * (3 / math.pi) - torch.tensor([0.0, 2.0, 4.0], dtype=hue.dtype)) % 6
+    return (2 - torch.minimum(sixths, 6 - sixths)).clamp(0, 1)
 
 
 def draw_blends(factors: Tensor, size: int) -> Tensor:

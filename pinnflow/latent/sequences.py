@@ -1,0 +1,213 @@
+"""What a model of sequences is worth: likelihood of sequences and of single images, and equivariance.
+
+All of it for a `StructuredVAE`, whose `flow` may be one without movement: then a sequence is T + 1 images that have
+nothing to do with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pinnflow.errors import WrongShape
+from pinnflow.latent.generators.moving import MovingImages
+from pinnflow.latent.likelihood import Bernoulli, Likelihood, Pixels, importance_weighted, together
+from pinnflow.latent.structured import StructuredVAE
+from pinnflow.latent.traversal import Flow, standard_normal
+
+
+def sequence_likelihood(
+    model: StructuredVAE,
+    frames: Tensor,
+    labels: Tensor,
+    samples: int = 64,
+    *,
+    pixels: Pixels | None = None,
+    seed: int = 0,
+) -> Likelihood:
+    """The importance-weighted bound of log p(x_0, ..., x_T | k), nats a sequence.
+
+    Args:
+        model: of sequences.
+        frames: `[T + 1, n, c, h, w]`; for Bernoulli pixels black and white, `likelihood.binarised`, or it is no bound.
+        labels: k, `[n]`.
+        samples: draws of q(z_0 | x_0); without movement, of q(z | x) of every image.
+        pixels: p(x_t | z_t); by default `Bernoulli()`.
+        seed: of the draws.
+
+    Raises:
+        WrongShape: frames and labels do not belong together.
+    """
+    _check(frames, labels)
+    pixels, vae, length, c = pixels or Bernoulli(), model.vae, len(frames), frames.shape[2]
+    if not model.moves:
+        alone = [importance_weighted(vae, x, samples, pixels=pixels, seed=seed + t) for t, x in enumerate(frames)]
+        return together(alone)
+
+    def decoded(z, k):
+        answer = getattr(vae, pixels.decoder)(model.path(z, k, length - 1).flatten(0, 1))
+        return answer.unflatten(0, (length, len(z))).transpose(0, 1).flatten(1, 2)
+
+    images = frames.transpose(0, 1).flatten(1, 2)  # one image of (T + 1) c channels
+    pair = (lambda x: vae.encode(x[:, :c]), decoded)
+    return importance_weighted(pair, images, samples, pixels=pixels, given=labels, seed=seed)
+
+
+def image_likelihood(
+    model: StructuredVAE,
+    frames: Tensor,
+    labels: Tensor,
+    samples: int = 64,
+    *,
+    pixels: Pixels | None = None,
+    seed: int = 0,
+) -> list[Likelihood]:
+    r"""The bounds of log p(x_t | k, t) for every image alone, t = 0, ..., T.
+
+    The prior of z_t is the density that the flow carries there, N(0, I) without movement. What k and t are worth to a
+    model that knows them is at most log(1 + K T) nats, see `pinnflow.latent.structured`. The integral is taken over
+    z_0, where no determinants are needed, with draws from the normal distribution that has its mode and its curvature
+    in common with $N(z_0; 0, I) \, q(F_{k,t}(z_0) | x_t)$; the weights count it as they count any other q.
+
+    Args:
+        model, frames, labels, samples, pixels, seed: as for `sequence_likelihood`.
+    """
+    _check(frames, labels)
+    pixels, vae, found = pixels or Bernoulli(), model.vae, []
+    decode = getattr(vae, pixels.decoder)
+    for t, x in enumerate(frames):
+        if not (t and model.moves):
+            found.append(importance_weighted(vae, x, samples, pixels=pixels, seed=seed + t))
+            continue
+        with torch.no_grad():
+            mean, log_variance = vae.encode(x)
+        start, spread = _pulled_back(model, mean, log_variance, labels, t)  # [n, d], [n, d, d]
+        size = torch.linalg.slogdet(spread).logabsdet
+
+        # e ~ N(0, I) stands for z_0 = start + spread e, so its prior is N(z_0; 0, I) |det spread|.
+        def origin(e, rows, start=start, spread=spread):
+            return start[rows] + (spread[rows] @ e.to(start)[:, :, None])[:, :, 0]
+
+        def prior(e, rows, origin=origin, size=size):
+            return standard_normal(origin(e, rows)) + size[rows]
+
+        def decoded(e, rows, origin=origin, t=t):
+            return decode(model.path(origin(e, rows), labels[rows], t)[-1])
+
+        def encode(x, like=mean):
+            return x.new_zeros(len(x), like.shape[1]), x.new_zeros(len(x), like.shape[1])
+
+        rows = torch.arange(len(x))
+        how: Any = {"pixels": pixels, "prior": prior, "given": rows, "seed": seed + t}
+        found.append(importance_weighted((encode, decoded), x, samples, **how))
+    return found
+
+
+def _pulled_back(model, mean, log_variance, k, t, iterations=30):
+    """Mode and Cholesky factor of the covariance, for z_0, of N(z_0; 0, I) N(F_{k,t}(z_0); mean, variance).
+
+    Gauss and Newton's method, damped row by row: where F contracts, z_0 is what the prior says.
+    """
+    mean, weight = mean.to(model.flow.dtype), torch.exp(-log_variance.to(model.flow.dtype))
+
+    def misfit(z):
+        with torch.no_grad():
+            end = model.path(z, k, t)[-1]
+        return (z.square().sum(dim=1) + (weight * (end - mean).square()).sum(dim=1)) / 2
+
+    def normal_equations(z):
+        with torch.enable_grad():
+            begin = z.detach().requires_grad_()
+            end = model.path(begin, k, t)[-1]
+            J = torch.stack([torch.autograd.grad(c.sum(), begin, retain_graph=True)[0] for c in end.unbind(1)], dim=1)
+        away = (weight * (end.detach() - mean))[:, :, None]
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        return J.mT @ (weight[:, :, None] * J) + eye, (J.mT @ away)[:, :, 0] + z
+
+    with torch.no_grad():
+        z = 2 * mean - model.path(mean, k, t)[-1]
+    value, damping = misfit(z), torch.full((len(z), 1, 1), 1e-3, dtype=z.dtype)
+    for _ in range(iterations):
+        curvature, slope = normal_equations(z)
+        scaled = curvature + damping * torch.diag_embed(torch.diagonal(curvature, dim1=1, dim2=2))
+        trial = z - torch.linalg.solve(scaled, slope)
+        reached = misfit(trial)
+        better = reached < value
+        z, value = torch.where(better[:, None], trial, z), torch.where(better, reached, value)
+        damping = torch.where(better[:, None, None], damping / 5, damping * 5).clamp(1e-9, 1e9)
+    return z, torch.linalg.cholesky(torch.linalg.inv(normal_equations(z)[0]))
+
+
+@dataclass(frozen=True)
+class SequenceError:
+    """How far continued sequences are from the true ones, sums over pixels and images.
+
+    Attributes:
+        error: sum of |decode(z_t) - x_t| over t = 1, ..., T, over that of |x_0 - x_t|, what the transformation changes.
+        along: the same for every t alone, those beyond the trained length too.
+        each: the same for every transformation, over t = 1, ..., T.
+        beyond: the same for the steps after the T-th.
+        pixel: mean of |decode(z_t) - x_t| over pixels and t = 1, ..., T.
+    """
+
+    error: float
+    along: tuple[float, ...]
+    each: tuple[float, ...]
+    beyond: float
+    pixel: float
+
+
+def sequence_error(
+    model: StructuredVAE,
+    sequences: MovingImages,
+    *,
+    steps: int | None = None,
+    flow: Flow | None = None,
+    matching: Sequence[int] | None = None,
+    rows: int = 500,
+) -> SequenceError:
+    """|decode(flow(encode x_0)) - x_t| along sequences that were not trained on.
+
+    Args:
+        model: its encoder and decoder.
+        sequences: others than it was trained on, of the same kind.
+        steps: to go, more than the trained T for what lies beyond; by default T.
+        flow: another one in the same space of codes; by default the model's own.
+        matching: the transformation that each potential stands for, `index_recovery(...).matching`, where the index was
+            found without labels.
+        rows: so many sequences, the first.
+    """
+    steps, T = model.steps if steps is None else steps, model.steps
+    flow = model.flow if flow is None else flow
+    vae, K = model.vae, len(sequences.names)
+    potential = torch.arange(K) if matching is None else torch.as_tensor(matching).argsort()
+    totals = torch.zeros(2, steps, K, dtype=torch.float64)  # [missed, moved]
+    size = 0
+    with torch.no_grad():
+        for part in torch.arange(min(rows, len(sequences))).split(256):
+            frames, k = sequences.frames(part, steps), sequences.labels[part]
+            path = flow.traverse(vae.encode(frames[0])[0], potential[k], steps, None)
+            shown = vae.decode(path[1:])
+            for total, other in ((totals[0], shown), (totals[1], frames[:1])):
+                total.index_add_(1, k, (other - frames[1:]).abs().flatten(2).sum(dim=2).double())
+            size += frames[0].numel()
+    missed, moved = totals
+    within = slice(None, min(T, steps))
+    return SequenceError(
+        error=float(missed[within].sum() / moved[within].sum()),
+        along=tuple((missed.sum(dim=1) / moved.sum(dim=1)).tolist()),
+        each=tuple((missed[within].sum(dim=0) / moved[within].sum(dim=0)).tolist()),
+        beyond=float(missed[T:].sum() / moved[T:].sum()) if steps > T else float("nan"),
+        pixel=float(missed[within].sum() / (size * min(T, steps))),
+    )
+
+
+def _check(frames, labels):
+    if frames.dim() != 5 or labels.shape != frames.shape[1:2]:
+        raise WrongShape(
+            f"frames {list(frames.shape)} and labels {list(labels.shape)}; expected [T + 1, n, c, h, w] and [n]"
+        )

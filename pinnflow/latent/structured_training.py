@@ -1,0 +1,223 @@
+r"""Training of VAEs whose codes flow, with the index of the transformation known or not.
+
+With B_k the bound of a sequence for index k, see `structured.py`, and a uniform prior over k,
+
+$$\log p(x_0, \dots, x_T) \ge \sum_k q(k) B_k - KL(q(k) | 1 / K).$$
+
+**inferred**: the sum over k is taken term by term. Its largest value is at $q^*(k) \propto \exp(B_k)$, where it is
+$\log \frac{1}{K} \sum_k \exp(B_k)$; flows and decoder are trained for that, and q(k | x_0, x_T) learns $q^*$ by its
+cross entropy. In the beginning $q^* \propto \exp(B_k / \tau)$ with a temperature of many nats, that falls to 1: or else
+a potential that is best for a few sequences in the first iterations would take them all.
+
+**gumbel**: the expectation is taken at a relaxed draw, weights y on the simplex that move codes by
+$\sum_k y_k v_k$, the gradient of the mixed potential, and q is trained through it. One path a sequence instead of K,
+and the same temperature.
+
+Sources: Ueda & Nakano, Deterministic annealing EM (1998); Jang, Gu & Poole, Categorical reparameterization with
+Gumbel-softmax (2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax, softmax
+
+from pinnflow.errors import DeclarationError, UnknownName
+from pinnflow.latent.flow import PotentialFlow
+from pinnflow.latent.generators.moving import MovingImages
+from pinnflow.latent.generators.training import Loop, Progress, seeded
+from pinnflow.latent.generators.vae import VAE, elbo_terms
+from pinnflow.latent.index import IndexPosterior
+from pinnflow.latent.presets import PRESETS
+from pinnflow.latent.structured import StructuredVAE
+from pinnflow.latent.transitions import LinearTransition, Still
+from pinnflow.latent.traversal import Flow, positive
+
+MakeFlow = Callable[[VAE, int, int, int], Flow]
+
+TRANSITIONS: dict[str, MakeFlow] = {
+    "none": lambda vae, K, steps, seed: Still(vae, vae.latent_dim, K, name="no flow"),
+    "linear": lambda vae, K, steps, seed: LinearTransition(vae, vae.latent_dim, K),
+    "potential": lambda vae, K, steps, seed: PotentialFlow(
+        vae, potentials=K, form="none", objectives=[], steps=steps, seed=seed, name="potential"
+    ),
+}
+"""What moves codes, by name, as functions `(vae, K, T, seed) -> Flow`; the names of equations are others."""
+
+
+def make_transition(transition: str | MakeFlow, vae: VAE, K: int, steps: int, seed: int) -> Flow:
+    """The flow meant by a name: of `TRANSITIONS`, or of an equation, whose potentials obey it.
+
+    Raises:
+        UnknownName: there is neither.
+    """
+    if callable(transition):
+        return transition(vae, K, steps, seed)
+    if transition in TRANSITIONS:
+        return TRANSITIONS[transition](vae, K, steps, seed)
+    if transition in PRESETS:
+        return PotentialFlow(vae, potentials=K, pde=transition, objectives=[], steps=steps, seed=seed)
+    raise UnknownName("transition", transition, [*TRANSITIONS, *PRESETS])
+
+
+def train_structured_vae(
+    sequences: MovingImages,
+    transition: str | MakeFlow = "hamilton-jacobi",
+    *,
+    steps: int = 5,
+    index: str = "known",
+    latent_dim: int = 12,
+    architecture: str = "mlp",
+    width: int | None = 256,
+    beta: float = 1.0,
+    agreement: float = 1.0,
+    temperature: float = 100.0,
+    warmup: float = 0.3,
+    iterations: int = 2000,
+    batch: int = 32,
+    rate: float = 2e-3,
+    flow_rate: float = 1e-2,
+    seed: int = 0,
+    time_limit: float | None = None,
+    progress: Progress = None,
+) -> StructuredVAE:
+    """A VAE and its transitions, trained together from scratch; the same seed gives the same weights.
+
+    Pixels are drawn black or white anew in every iteration, with the probability that the grey says.
+
+    Args:
+        sequences: what is to be modelled.
+        transition: `none`, `linear`, `potential` (a network without an equation), the name of an equation that the
+            potentials obey, or a function `(vae, K, T, seed) -> Flow`.
+        steps: T.
+        index: `known`; or `inferred` or `gumbel` where labels are not to be looked at.
+        latent_dim, architecture, width: form of the VAE.
+        beta: weight of the divergence from the prior; 1 is the bound of the likelihood.
+        agreement: weight of the encoder's loss on images at t > 0, which trains nothing else.
+        temperature: of the unknown index in the beginning, in nats.
+        warmup: share of the iterations over which the weight of the divergence rises from 0: with the whole weight from
+            the start on, a short training leaves most of the codes unused.
+        iterations, batch, rate: batches, sequences in each, and the largest step of Adam.
+        flow_rate: the largest step for the weights of the flow.
+        seed: of weights, batches and noise.
+        time_limit: seconds; None: no limit.
+        progress: see `Loop`.
+
+    Returns:
+        The model in evaluation mode, its weights frozen.
+
+    Raises:
+        UnknownName: no such transition or way to treat the index.
+        NonFinite: the loss is no number.
+    """
+    if index not in STEPS:
+        raise UnknownName("way to treat the index", index, STEPS)
+    for name, value in (("beta", beta), ("agreement", agreement), ("temperature", temperature)):
+        if not value >= 0:
+            raise DeclarationError(f"structured vae: `{name}` is {value}; expected 0 or more.")
+    K, steps = len(sequences.names), positive("steps", steps)
+    with seeded(seed):
+        vae = VAE(sequences.image_shape, latent_dim, architecture, width, f"{sequences.name}-vae")
+    flow = make_transition(transition, vae, K, steps, seed)
+    model = StructuredVAE(vae, flow, steps)
+    if model.moves:
+        model.index = IndexPosterior(sequences.image_shape, K, seed)
+    groups = [{"params": list(vae.parameters()), "rate": rate}]
+    if model.field is not None:
+        groups.append({"params": list(model.field.parameters()), "rate": flow_rate})
+    if model.index is not None:
+        groups.append({"params": list(model.index.parameters()), "rate": rate})
+    optimiser = torch.optim.Adam(groups, lr=rate, fused=True)
+    grey = _drawn_once(sequences, steps)
+    loop = Loop(f"vae, {flow.name}", len(sequences), batch, iterations, seed, time_limit, progress)
+    step = STEPS[index] if model.moves else _independent
+    model.train()
+    for rows in loop:
+        for group in optimiser.param_groups:
+            group["lr"] = loop.annealed(group["rate"])
+        frames = torch.bernoulli(grey[:, rows].float() / 255, generator=loop.draw)
+        heat = max(1.0, temperature) ** max(0.0, 1 - 2 * loop.iteration / iterations)  # 1 from the middle on
+        missed, divergence, of_index, codes = step(model, frames, sequences.labels[rows], loop, heat)
+        warm = min(1.0, loop.iteration / (warmup * iterations)) if warmup else 1.0
+        parts = {"missed": missed, "divergence": warm * beta * divergence, "index": of_index}
+        if agreement and codes is not None:
+            parts["agreement"] = agreement * _outside(vae, codes, frames[1:])
+        loss = torch.stack(list(parts.values())).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
+        optimiser.step()
+        loop.tell(loss=loss, **parts)
+    model.eval().requires_grad_(False)
+    model.history, model.stop = loop.history, loop.stop
+    return model
+
+
+def _drawn_once(sequences: MovingImages, steps: int) -> Tensor:
+    """All images in bytes, `[T + 1, n, c, h, w]`: drawing them anew is a sixth of the time of an iteration."""
+    parts = [sequences.frames(rows, steps) for rows in torch.arange(len(sequences)).split(256)]
+    return torch.cat([(255 * part).round().to(torch.uint8) for part in parts], dim=1)
+
+
+def _independent(model, frames, labels, loop, heat):
+    """Images that have nothing to do with each other: an ordinary VAE."""
+    flat = frames.flatten(0, 1)
+    missed, divergence = elbo_terms(model.vae, flat, loop.noise(len(flat), model.vae.latent_dim))
+    return missed, divergence, missed.new_zeros(()), None
+
+
+# The steps below answer with nats an image: -log p(x | z), KL of q(z_0), what belongs to the index; and codes z_1, ...,
+# z_T that the encoder is to cover, [T, n, d]. The posterior of the index is trained beside a known index too.
+
+
+def _known(model, frames, labels, loop, heat):
+    n, images = frames.shape[1], frames.shape[0] * frames.shape[1]
+    missed, divergence, path = model.bound_terms(frames, labels, loop.noise(n, model.vae.latent_dim))
+    of_index = cross_entropy(model.index(frames[0], frames[-1]), labels, reduction="sum")
+    return missed.sum() / images, divergence.sum() / images, of_index / images, path[1:].detach()
+
+
+def _gumbel(model, frames, labels, loop, heat):
+    n, images = frames.shape[1], frames.shape[0] * frames.shape[1]
+    scores = model.index(frames[0], frames[-1])
+    y = model.index.relaxed(scores / heat, 0.5, loop.draw)
+    # Forwards a whole draw, backwards the relaxed one: mixed velocities let all potentials do the same.
+    whole = torch.nn.functional.one_hot(y.argmax(dim=1), y.shape[1]).to(y)
+    missed, divergence, path = model.bound_terms(frames, whole + y - y.detach(), loop.noise(n, model.vae.latent_dim))
+    of_index = model.index.divergence(scores).sum()
+    return missed.sum() / images, divergence.sum() / images, of_index / images, path[1:].detach()
+
+
+def _inferred(model, frames, labels, loop, heat):
+    """The bound for every k on two images of the sequence beside the first: the last, and one drawn."""
+    n, T, K = frames.shape[1], len(frames) - 1, model.flow.potentials
+    images = frames.shape[0] * n
+    z, divergence = model.drawn(frames[0], loop.noise(n, model.vae.latent_dim))
+    path = model.path(z.repeat_interleave(K, dim=0), torch.arange(K).repeat(n), T).unflatten(1, (n, K))
+    first = model.missed(path[0, :, 0], frames[0])
+    last = model.missed(path[T], frames[T][:, None].expand(-1, K, -1, -1, -1))  # [n, K]
+    if T > 1:
+        t = int(torch.randint(1, T, (), generator=loop.draw))
+        later = last + (T - 1) * model.missed(path[t], frames[t][:, None].expand(-1, K, -1, -1, -1))
+    else:
+        later = last
+    best = softmax(-later.detach() / heat, dim=1)  # q*
+    missed = first + (best * later).sum(dim=1)
+    scores = model.index(frames[0], frames[-1])
+    of_index = -(best * log_softmax(scores, dim=1)).sum(dim=1)
+    chosen = path[1:, torch.arange(n), best.argmax(dim=1)].detach()
+    return missed.sum() / images, divergence.sum() / images, of_index.sum() / images, chosen
+
+
+STEPS: dict[str, Callable] = {"known": _known, "inferred": _inferred, "gumbel": _gumbel}
+
+
+def _outside(vae: VAE, codes: Tensor, images: Tensor) -> Tensor:
+    """-log q(z_t | x_t) of codes `[T, n, d]`, up to a constant: nats an image of the whole sequence."""
+    mean, log_variance = vae.encode(images)
+    away = (codes.to(mean) - mean).square() * torch.exp(-log_variance)
+    T, n, _ = codes.shape
+    return 0.5 * (away + log_variance).sum() / ((T + 1) * n)
