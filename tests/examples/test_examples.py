@@ -1,6 +1,7 @@
 """The examples run as a reader runs them: as programs, in an empty directory, within a minute."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -17,8 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PROBLEMS = sorted((ROOT / "examples" / "problems").glob("*.py"))
 
-# Takes two minutes; its short form has a test of its own.
+# Take minutes; their short forms have tests of their own.
 LATENT = ROOT / "examples" / "latent_traversal.py"
+LONG = {LATENT.stem, "structured_vae", "property_flow", "molecule_flow"}
 
 WRITES = {
     "fokker_planck": ["fokker_planck.h5", "fokker_planck.png"],
@@ -39,7 +41,7 @@ def run(*command, where):
     return done.stdout
 
 
-@pytest.mark.parametrize("example", [file for file in EXAMPLES if file != LATENT], ids=lambda file: file.stem)
+@pytest.mark.parametrize("example", [file for file in EXAMPLES if file.stem not in LONG], ids=lambda file: file.stem)
 def test_example_runs_and_writes_what_it_says(example, tmp_path):
     printed = run(example, where=tmp_path)
     assert "relative error" in printed
@@ -51,6 +53,27 @@ def test_latent_example_runs_in_its_short_form(tmp_path):
     assert "path (7, 4, 8), images (7, 4, 1, 8, 8)" in printed
     assert float(printed.split()[-1]) < 1e-10  # the residual of waves that are exact
     assert {file.suffix for file in tmp_path.iterdir()} == {".png", ".gif", ".md", ".h5"}
+
+
+def test_property_example_runs_in_its_short_form(tmp_path):
+    printed = run(ROOT / "examples" / "property_flow.py", "--quick", "--generator", "warped", where=tmp_path)
+    assert printed.count("| random (control) |") == 4
+    written = tmp_path / "property-flow"
+    assert sorted(file.name for file in written.iterdir()) == ["properties.png", "property_flow.json", "several.png"]
+    found = json.loads((written / "property_flow.json").read_text())["properties"]
+    assert found["ink"]["gradient"]["strict"] > 2 * found["ink"]["random"]["strict"]
+
+
+def test_molecule_example_runs_in_its_short_form(tmp_path):
+    for library in ("rdkit", "selfies"):
+        pytest.importorskip(library)
+    printed = run(ROOT / "examples" / "molecule_flow.py", "--quick", where=tmp_path)
+    assert printed.count("| random walk (control) |") == 2
+    written = tmp_path / "molecule-flow"
+    assert sorted(file.name for file in written.iterdir()) == ["molecule_flow.json", "molecules.png"]
+    found = json.loads((written / "molecule_flow.json").read_text())
+    assert found["molecules"] > 5000
+    assert found["properties"]["log P"]["rows"]["gradient, steps of 0.3"]["gain"] > 0.2
 
 
 def test_latent_example_and_command_take_the_same_options():
