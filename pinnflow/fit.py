@@ -124,7 +124,7 @@ def run(task: Task, choice: Choice) -> Outcome:
             outcome = task.latest or Outcome(None, float("inf"), float("inf"), "", name)
             outcome.stop, interrupted = "interrupted; this is the best so far", True
         best = outcome if best is None else better(task, best, outcome)
-        if interrupted or last or good_enough(task, choice, best) or task.clock.elapsed >= limit:
+        if interrupted or last or task.clock.elapsed >= limit or good_enough(task, choice, best, choice.methods[i + 1]):
             break
     task.clock.limit = limit
     if best is None:
@@ -136,14 +136,21 @@ def run(task: Task, choice: Choice) -> Outcome:
 
 ACCURATE = 1e-4  # a relative residual below this is small everywhere
 WIDESPREAD = 0.25  # part of the domain in which an equation may be violated
+BEYOND_NETWORKS = 1e-5  # an error that a network does not make smaller
+BEYOND_DENSE = 1e-7  # and one on splines in a box that dense systems of features do not
 ROUGH = 0.1  # relative residual that solutions which converge in rounds may have
 
 
-def good_enough(task: Task, choice: Choice, outcome: Outcome) -> bool:
-    """Whether no further method is tried."""
+def good_enough(task: Task, choice: Choice, outcome: Outcome, following: str) -> bool:
+    """Whether the method that would follow is not tried."""
     if task.tolerance is not None and choice.good_enough < SOLVED:
         return outcome.score < SOLVED and meets(outcome.error_estimate, task.tolerance)
-    return outcome.score < (ROUGH if outcome.converging else SOLVED) and outcome.error_estimate <= choice.good_enough
+    enough = choice.good_enough
+    if following == "network":
+        enough = max(enough, BEYOND_NETWORKS)
+    elif outcome.method == "galerkin":
+        enough = max(enough, BEYOND_DENSE)
+    return outcome.score < (ROUGH if outcome.converging else SOLVED) and outcome.error_estimate <= enough
 
 
 def better(task: Task, one: Outcome, other: Outcome) -> Outcome:

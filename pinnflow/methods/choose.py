@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pinnflow.methods import exact_features
+from pinnflow.methods import exact_features, galerkin
 from pinnflow.methods.base import Task
 from pinnflow.methods.form import semidiscrete_form
 
@@ -56,6 +56,13 @@ def choose(task: Task) -> Choice:
         )
     why = f" ({form})" if problem.time is not None and isinstance(form, str) else ""
     if axes <= DENSE_DIMENSION:
+        if galerkin.obstacle(task) is None:
+            return Choice(
+                ("galerkin", "newton", "network"),
+                f"nonlinear with {_axes(problem)} and conditions on whole faces, so Newton's method on products of "
+                "splines; on features or a network if that fails",
+                1e-4,
+            )
         return Choice(("newton", "network"), f"nonlinear with {_axes(problem)}{why}, so Newton's method on features")
     return Choice(("network",), f"nonlinear with {axes} coordinates{why}, so a network")
 
@@ -65,6 +72,8 @@ def choose_linear(task: Task, evolves: bool) -> Choice:
     problem, axes = task.problem, task.dimension
     what = f"linear in {_fields(problem)} with {_axes(problem)}"
     later: list[str] = []
+    if axes <= DENSE_DIMENSION + 1 and galerkin.obstacle(task) is None:
+        later.append("galerkin")
     if axes <= DENSE_DIMENSION or (axes == DENSE_DIMENSION + 1 and not evolves):
         later.append("least squares")
     if evolves and axes - 1 <= DENSE_DIMENSION:
@@ -78,7 +87,9 @@ def choose_linear(task: Task, evolves: bool) -> Choice:
             f"are fitted{_otherwise(later)}",
             SMALL_ERROR,
         )
-    if later[0] == "least squares":
+    if later[0] == "galerkin":
+        how = "so products of splines with the conditions built in"
+    elif later[0] == "least squares":
         how = "so one least-squares solve on features" + (" in space and time" if problem.time is not None else "")
     elif later[0] == "evolution":
         how = "so features in space and integration in time"

@@ -1,21 +1,25 @@
-"""Products of splines in the plane whose knots follow a function: dense where it varies, along each axis by itself."""
+"""Products of splines whose knots follow a function: dense where it varies, along each axis by itself."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pinnflow.methods.base import Task
-from pinnflow.methods.evolution import even_share
 from pinnflow.methods.rows import Function, row_terms
+from pinnflow.methods.spaces import composite_gauss, even_share
 from pinnflow.trial.expansion import Expansion
 from pinnflow.trial.features import Product, Spline
 
 DEGREE = 7  # of splines for equations up to the second order; each higher order takes one more
-ALONG, ACROSS = 401, 101  # places at which a function is looked at
+ALONG = 401  # places at which a function is looked at along an axis
+ACROSS = {1: 1, 2: 101, 3: 25, 4: 9}  # and along each other axis, by the number of axes
 DERIVATIVES = (2, 4)
 VANISHING = 1e-9  # part of the largest field, below which a field does not count
+Sample = Callable[[list[np.ndarray], int, list[tuple[int, ...]]], list[np.ndarray]]  # scaled places, field, orders
 PER_PIECE = 2  # Gauss points on a piece along each axis; more towards ends, where more splines overlap
 
 
@@ -27,39 +31,60 @@ def splines_apply(task: Task) -> bool:
 def placed_splines(task: Task, function: Function | None, size: int) -> Expansion:
     """About `size` products of splines per field, with knots where `function` varies; None for even knots."""
     order = max(max(atom.orders) for term in row_terms(task) for atom in term.part.atoms)
-    degree = DEGREE + max(0, order - 2)
-    monitors = [None, None] if function is None else [monitor(task, function, axis) for axis in (0, 1)]
-    variation = [1.0 if m is None else float(np.mean(m)) for m in monitors]
-    share = np.clip(np.sqrt(variation[0] / max(variation[1], 1e-300)), 0.2, 5.0)
-    axes = []
-    for axis, (found, factor) in enumerate(zip(monitors, (share, 1 / share), strict=True)):
-        periodic = task.periodic[axis]
-        count = max(round(size**0.5 * factor), 2 * degree + 2)
-        axes.append(Spline(degree, even_share(found, count if periodic else count - degree), periodic))
-    grid = np.stack(np.meshgrid(*(np.arange(a.count) for a in axes), indexing="ij"), -1).reshape(-1, 2)
+    axes = place(task, None if function is None else scattered(task, function), size, DEGREE + max(0, order - 2))
+    grid = np.stack(np.meshgrid(*(np.arange(a.count) for a in axes), indexing="ij"), -1).reshape(-1, len(axes))
     basis = Product(tuple(axes), torch.as_tensor(grid))
     return Expansion(task.frame, (basis,) * len(task.problem.fields))
 
 
-def monitor(task: Task, function: Function, axis: int) -> np.ndarray:
-    """`[ALONG]`: how much a function varies along an axis of the plane, the largest over the other axis and the fields.
+def place(task: Task, sample: Sample | None, size: int, degree: int) -> list[Spline]:
+    """Splines along every axis, about `size` products of them, shared out by how much a function varies along each.
+
+    Args:
+        sample: the function on tensor grids; None for even knots.
+    """
+    columns = range(task.dimension)
+    monitors = [None if sample is None else monitor(task, sample, axis) for axis in columns]
+    variation = np.array([1.0 if m is None else max(float(np.mean(m)), 1e-300) for m in monitors])
+    shares = np.clip(variation / np.exp(np.mean(np.log(variation))), 0.2, 5.0)
+    axes = []
+    for axis, (found, factor) in enumerate(zip(monitors, shares, strict=True)):
+        periodic = task.periodic[axis]
+        count = max(round(size ** (1 / task.dimension) * factor), 2 * degree + 2)
+        axes.append(Spline(degree, even_share(found, count if periodic else count - degree), periodic))
+    return axes
+
+
+def scattered(task: Task, function: Function) -> Sample:
+    """Any function on tensor grids, point by point."""
+
+    def sample(places, f, wanted):
+        grid = torch.as_tensor(np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, len(places)))
+        points = grid * task.frame.half + task.frame.center
+        shape = [len(p) for p in places]
+        return [v.numpy().reshape(shape) for v in function(points, [(f, orders) for orders in wanted])]
+
+    return sample
+
+
+def monitor(task: Task, sample: Sample, axis: int) -> np.ndarray:
+    """`[ALONG]`: how much a function varies along an axis, the largest over the other axes and the fields.
 
     The sum of (|d^k u| L^k / R)^(1/k) for k in `DERIVATIVES`, with L half of the axis and R the range of the field: the
     fourth sees how far the flanks of a layer reach where a small error is wanted, the first would not.
     """
-    places = [np.linspace(-1, 1, ALONG if a == axis else ACROSS) for a in (0, 1)]
-    grid = torch.as_tensor(np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, 2))
-    points = grid * task.frame.half + task.frame.center
-    orders = [tuple(k if a == axis else 0 for a in (0, 1)) for k in (0, *DERIVATIVES)]
+    columns = range(task.dimension)
+    places = [np.linspace(-1, 1, ALONG if a == axis else ACROSS[task.dimension]) for a in columns]
+    orders = [tuple(k if a == axis else 0 for a in columns) for k in (0, *DERIVATIVES)]
     half = float(task.frame.half[axis])
-    fields = range(len(task.problem.fields))
-    found = [[v.numpy() for v in function(points, [(f, o) for o in orders])] for f in fields]
+    found = [sample(places, f, orders) for f in range(len(task.problem.fields))]
     ranges = [np.ptp(values[0]) for values in found]
+    others = tuple(a for a in columns if a != axis)
     result = np.zeros(ALONG)
     for values, size in zip(found, ranges, strict=True):
         size = max(size, VANISHING * max(ranges), 1e-300)
         local = sum((np.abs(d) * half**k / size) ** (1 / k) for k, d in zip(DERIVATIVES, values[1:], strict=True))
-        result = np.maximum(result, local.reshape(ALONG if axis == 0 else ACROSS, -1).max(axis=1 - axis))
+        result = np.maximum(result, local.max(axis=others))
     return result
 
 
@@ -68,7 +93,7 @@ def spline_points(task: Task, expansion: Expansion) -> list[Tensor]:
     axes = expansion.bases[0].axes
     nodes = []
     for axis, spline in enumerate(axes):
-        scaled = composite_gauss(spline)
+        scaled, _ = quadrature(spline)
         nodes.append(scaled * float(task.frame.half[axis]) + float(task.frame.center[axis]))
     result = []
     for term in row_terms(task):
@@ -80,11 +105,12 @@ def spline_points(task: Task, expansion: Expansion) -> list[Tensor]:
     return result
 
 
-def composite_gauss(spline: Spline) -> np.ndarray:
-    """Gauss points of all pieces of an axis, scaled."""
+def quadrature(spline: Spline) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss places and weights on all pieces of an axis, scaled: two on a piece, more towards ends."""
     pieces = len(spline.knots) - 1
-    found = []
-    for k, (low, high) in enumerate(zip(spline.knots[:-1], spline.knots[1:], strict=True)):
-        count = PER_PIECE if spline.periodic else max(PER_PIECE, spline.degree - 2 * min(k, pieces - 1 - k))
-        found.append((low + high) / 2 + (high - low) / 2 * np.polynomial.legendre.leggauss(count)[0])
-    return np.concatenate(found)
+    counts = [
+        PER_PIECE if spline.periodic else max(PER_PIECE, spline.degree - 2 * min(k, pieces - 1 - k))
+        for k in range(pieces)
+    ]
+    found = [composite_gauss(spline.knots[k : k + 2], count) for k, count in enumerate(counts)]
+    return np.concatenate([p for p, _ in found]), np.concatenate([w for _, w in found])
