@@ -40,7 +40,7 @@ MakeFlow = Callable[[VAE, int, int, int], Flow]
 
 TRANSITIONS: dict[str, MakeFlow] = {
     "none": lambda vae, K, steps, seed: Still(vae, vae.latent_dim, K, name="no flow"),
-    "linear": lambda vae, K, steps, seed: LinearTransition(vae, vae.latent_dim, K),
+    "linear": lambda vae, K, steps, seed: LinearTransition(vae, vae.latent_dim, K, seed=seed),
     "potential": lambda vae, K, steps, seed: PotentialFlow(
         vae, potentials=K, form="none", objectives=[], steps=steps, seed=seed, name="potential"
     ),
@@ -78,7 +78,7 @@ def train_structured_vae(
     warmup: float = 0.3,
     iterations: int = 2000,
     batch: int = 32,
-    rate: float = 2e-3,
+    rate: float = 4e-3,
     flow_rate: float = 1e-2,
     seed: int = 0,
     time_limit: float | None = None,
@@ -144,7 +144,8 @@ def train_structured_vae(
         warm = min(1.0, loop.iteration / (warmup * iterations)) if warmup else 1.0
         parts = {"missed": missed, "divergence": warm * beta * divergence, "index": of_index}
         if agreement and codes is not None:
-            parts["agreement"] = agreement * _outside(vae, codes, frames[1:])
+            t = int(torch.randint(1, len(frames), (), generator=loop.draw))  # of one time: it costs an encoding
+            parts["agreement"] = agreement * _outside(vae, codes[t - 1], frames[t])
         loss = torch.stack(list(parts.values())).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -216,8 +217,7 @@ STEPS: dict[str, Callable] = {"known": _known, "inferred": _inferred, "gumbel": 
 
 
 def _outside(vae: VAE, codes: Tensor, images: Tensor) -> Tensor:
-    """-log q(z_t | x_t) of codes `[T, n, d]`, up to a constant: nats an image of the whole sequence."""
+    """-log q(z_t | x_t) of codes `[n, d]` and images `[n, c, h, w]` in the mean, up to a constant."""
     mean, log_variance = vae.encode(images)
     away = (codes.to(mean) - mean).square() * torch.exp(-log_variance)
-    T, n, _ = codes.shape
-    return 0.5 * (away + log_variance).sum() / ((T + 1) * n)
+    return 0.5 * (away + log_variance).sum() / len(codes)

@@ -18,12 +18,14 @@ class Still(Flow):
 
 
 class LinearField(nn.Module):
-    """Matrices `[K, d, d]` and shifts `[K, d]`, zero at first."""
+    """Matrices `[K, d, d]` and shifts `[K, d]`, small at first and different, or all K would learn the same."""
 
-    def __init__(self, members: int, latent_dim: int):
+    def __init__(self, members: int, latent_dim: int, seed: int):
         super().__init__()
-        self.matrices = nn.Parameter(torch.zeros(members, latent_dim, latent_dim, dtype=torch.float64))
-        self.shifts = nn.Parameter(torch.zeros(members, latent_dim, dtype=torch.float64))
+        draw = torch.Generator().manual_seed(seed)
+        shape = (members, latent_dim, latent_dim)
+        self.matrices = nn.Parameter(0.03 * torch.randn(shape, generator=draw, dtype=torch.float64))
+        self.shifts = nn.Parameter(0.1 * torch.randn(shape[:2], generator=draw, dtype=torch.float64))
 
 
 class LinearTransition(Flow):
@@ -35,9 +37,18 @@ class LinearTransition(Flow):
         field: holds `matrices` `[K, d, d]` and `shifts` `[K, d]`, which are trained or set.
     """
 
-    def __init__(self, generator, latent_dim: int, potentials: int, *, name: str = "linear transition", device=None):
+    def __init__(
+        self,
+        generator,
+        latent_dim: int,
+        potentials: int,
+        *,
+        seed: int = 0,
+        name: str = "linear transition",
+        device=None,
+    ):
         super().__init__(generator, latent_dim, potentials, name=name, device=device)
-        self.field = LinearField(self.potentials, self.latent_dim).to(self.device)
+        self.field = LinearField(self.potentials, self.latent_dim, seed).to(self.device)
 
     def velocity(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """A_k z + b_k, `[n, d]`."""
@@ -67,8 +78,8 @@ def fit_linear_transition(codes: Tensor, labels: Tensor, generator=None, *, ridg
     for k in range(K):
         mine = codes[:, labels == k]
         before, after = mine[:-1].flatten(0, 1), mine[1:].flatten(0, 1)
-        if not len(before):
-            continue
+        if not len(before):  # a transformation that does not occur: to stay
+            before, after = codes.flatten(0, 1), codes.flatten(0, 1)
         known = torch.cat([before, torch.ones_like(before[:, :1])], dim=1)
         normal = known.mT @ known / len(known)
         normal += ridge * torch.diag(normal).mean() * torch.eye(d + 1, dtype=codes.dtype, device=codes.device)

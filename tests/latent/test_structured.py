@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from pinnflow.errors import WrongShape
+from pinnflow.errors import DeclarationError, UnknownName, WrongShape
 from pinnflow.latent import PotentialFlow
+from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.generators.vae import VAE
+from pinnflow.latent.index import IndexPosterior, index_recovery
 from pinnflow.latent.likelihood import Gaussian
-from pinnflow.latent.sequences import image_likelihood, sequence_likelihood
+from pinnflow.latent.sequences import image_likelihood, sequence_error, sequence_likelihood
 from pinnflow.latent.structured import StructuredVAE
-from pinnflow.latent.structured_training import make_transition
+from pinnflow.latent.structured_training import make_transition, train_structured_vae
 from pinnflow.latent.transitions import LinearTransition, Still, fit_linear_transition
 from pinnflow.latent.traversal import standard_normal
 
@@ -275,3 +277,173 @@ def test_linear_transition_is_found_exactly_from_linear_paths():
     torch.testing.assert_close(found.field.shifts, flow.field.shifts, rtol=0, atol=1e-9)
     with pytest.raises(WrongShape, match="T >= 1"):
         fit_linear_transition(normal(1, 4, 3), torch.zeros(4, dtype=torch.long))
+
+
+def halves(count=400, seed=0):
+    """Images of which the left or the right half gets bright, each from its own darkness."""
+    draw = torch.Generator().manual_seed(seed)
+    start = -3.5 + torch.rand(count, 2, generator=draw)
+    labels = torch.randint(2, (count,), generator=draw)
+
+    def light(factors, rows):
+        return torch.sigmoid(factors)[:, None, None].repeat_interleave(4, dim=3).expand(-1, 1, 8, 8)
+
+    return MovingImages("halves", ("left", "right"), start, 2 * torch.eye(2), labels, light)
+
+
+def trained(index="known", transition="hamilton-jacobi", iterations=150, seed=0, **settings):
+    usual = {"steps": 2, "latent_dim": 3, "width": 32, "rate": 1e-2, "flow_rate": 3e-2, "temperature": 10.0}
+    usual |= {"progress": False}
+    return train_structured_vae(
+        halves(), transition, index=index, iterations=iterations, seed=seed, **(usual | settings)
+    )
+
+
+@pytest.fixture(scope="module")
+def unlabelled():
+    """A model that was not told which half gets bright."""
+    return trained("inferred", iterations=300)
+
+
+def recovered(model):
+    test = halves(seed=1)
+    ends = test.frames(torch.arange(len(test)), 2)[[0, -1]]
+    return index_recovery(model.index(*ends).argmax(dim=1), test.labels, 2)
+
+
+def test_index_is_recovered_from_pairs_without_labels(unlabelled):
+    assert recovered(unlabelled).accuracy > 0.95
+
+
+def test_index_is_recovered_from_pairs_with_labels_under_its_own_name():
+    found = recovered(trained(iterations=60))
+    assert found.accuracy > 0.95
+    assert found.matching == (0, 1)
+
+
+def test_relaxed_draws_train_the_posterior_of_the_index_and_the_potentials():
+    """Forwards a draw is one potential, backwards all of them have a share in it."""
+    model = trained("gumbel", iterations=2).requires_grad_(True)
+    frames = halves(8).frames(torch.arange(8), 2)
+    y = model.index.relaxed(model.index(frames[0], frames[-1]), 0.5, torch.Generator().manual_seed(0))
+    whole = nn.functional.one_hot(y.argmax(dim=1), 2).to(y)
+    missed, _, path = model.bound_terms(frames, whole + y - y.detach(), torch.zeros(8, 3))
+    torch.testing.assert_close(path, model.path(path[0], y.argmax(dim=1), 2))
+    missed.sum().backward()
+    assert all(float(w.grad.abs().sum()) > 0 for w in model.index.parameters())
+    assert all(float(g.abs().sum()) > 0 for g in model.field.momenta.grad)
+
+
+def test_inferred_flows_continue_sequences_under_their_matching(unlabelled):
+    """With the potentials' own names the sequences go on rightly; with the names exchanged they do not."""
+    test, matching = halves(seed=1), recovered(unlabelled).matching
+    right = sequence_error(unlabelled, test, matching=matching)
+    wrong = sequence_error(unlabelled, test, matching=matching[::-1])
+    assert right.error < 0.6
+    assert wrong.error > 1.2
+    assert len(right.along) == 2
+
+
+def test_error_of_sequences_is_one_at_rest_and_zero_for_the_truth():
+    """Codes are the factors and the decoder is the drawing, so that the true transition is b_k = rate_k."""
+
+    class Exact(nn.Module):
+        latent_dim = 2
+
+        def encode(self, x):
+            z = torch.logit(x[..., 0, 0, [0, 4]].double())
+            return z, torch.zeros_like(z)
+
+        def decode(self, z):
+            return torch.sigmoid(z)[..., None, None, :].repeat_interleave(4, dim=-1).expand(*z.shape[:-1], 1, 8, 8)
+
+    test = halves(60)
+    true = LinearTransition(None, 2, 2, device="cpu")
+    with torch.no_grad():
+        true.field.matrices.zero_()
+        true.field.shifts.copy_(test.rates)
+    still = Still(None, 2, 2, device="cpu")
+    found = sequence_error(StructuredVAE(Exact(), true, 2), test, steps=4)
+    assert found.error == pytest.approx(0, abs=1e-5)
+    assert found.beyond == pytest.approx(0, abs=1e-5)
+    rest = sequence_error(StructuredVAE(Exact(), still, 2), test, steps=4)
+    assert rest.along == pytest.approx([1] * 4, abs=1e-5)
+    assert rest.each == pytest.approx([1] * 2, abs=1e-5)
+    assert math.isnan(sequence_error(StructuredVAE(Exact(), still, 2), test).beyond)
+
+
+def test_training_follows_its_seed_and_lowers_the_loss():
+    one, same, other = (trained(iterations=30, seed=s) for s in (0, 0, 1))
+    weights = [torch.cat([w.flatten().double() for w in m.parameters()]) for m in (one, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert one.history[-1]["missed"] < one.history[0]["missed"]
+    assert "30 iterations" in one.stop
+    assert not any(w.requires_grad for w in one.parameters())
+
+
+def test_weight_of_the_divergence_makes_codes_say_less():
+    test = halves(200, seed=1).frames(torch.arange(200), 0)[0]
+    spread = [
+        float(trained(transition="none", beta=b, warmup=0.0).vae.encode(test)[0].var(dim=0).sum()) for b in (0.1, 20.0)
+    ]
+    assert spread[1] < 0.2 * spread[0]
+
+
+@pytest.mark.parametrize("transition", ["wave", "linear", "none"])
+def test_every_transition_can_be_trained(transition):
+    model = trained(transition=transition, iterations=3)
+    assert model.moves == (transition != "none")
+    assert (model.index is None) == (transition == "none")
+    shown = model.continued(halves(4).frames(torch.arange(4), 0)[0], torch.tensor([0, 1, 1, 0]), 5)
+    assert shown.shape == (6, 4, 1, 8, 8)
+
+
+def test_probabilities_of_the_index_and_its_divergence():
+    posterior = IndexPosterior((1, 8, 8), 3)
+    x = torch.rand(5, 1, 8, 8)
+    q = posterior.probabilities(x, x.flip(0))
+    torch.testing.assert_close(q.sum(dim=1), torch.ones(5))
+    scores = torch.tensor([[0.0, 0.0, 0.0], [50.0, 0.0, 0.0]])
+    torch.testing.assert_close(posterior.divergence(scores), torch.tensor([0.0, math.log(3.0)]))
+    # A relaxed draw at a low temperature is a draw: its largest weight is where a draw of q would be.
+    draw = torch.Generator().manual_seed(0)
+    weights = posterior.relaxed(torch.tensor([[1.0, 0.0, -1.0]]).expand(4000, 3), 0.1, draw)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(4000))
+    share = nn.functional.one_hot(weights.argmax(dim=1), 3).double().mean(dim=0)
+    expected = torch.softmax(torch.tensor([1.0, 0.0, -1.0]).double(), dim=0)
+    assert float((share - expected).abs().max()) < 4 * 0.5 / 4000**0.5
+
+
+def test_recovery_is_counted_under_the_best_permutation():
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])
+    found = index_recovery(torch.tensor([1, 1, 2, 0, 0, 0, 0, 0]), labels, 3)
+    assert found.accuracy == pytest.approx(7 / 8)
+    assert found.matching == (2, 0, 1)
+    assert found.error == pytest.approx(math.sqrt(7 / 8 / 8 / 8))
+    assert index_recovery(labels, labels, 3).accuracy == 1
+    with pytest.raises(WrongShape, match="expected"):
+        index_recovery(labels[:3], labels, 3)
+
+
+def test_what_cannot_be_trained_or_measured_is_refused_in_words():
+    with pytest.raises(UnknownName, match="hamilton-jacobi"):
+        trained(transition="sideways")
+    with pytest.raises(UnknownName, match="gumbel, inferred, known"):
+        trained(index="guessed")
+    with pytest.raises(DeclarationError, match="beta"):
+        trained(beta=-1.0)
+    with pytest.raises(DeclarationError, match="iterations"):
+        trained(iterations=0)
+    with pytest.raises(ValueError, match="steps"):
+        trained(steps=0)
+    vae = VAE((1, 8, 8), latent_dim=3, width=16)
+    with pytest.raises(WrongShape, match="2 dimensions; those of `vae` have 3"):
+        StructuredVAE(vae, gentle(d=2), 2)
+    model = StructuredVAE(vae, gentle(d=3), 2)
+    with pytest.raises(WrongShape, match="expected"):
+        sequence_likelihood(model, torch.zeros(3, 4, 1, 8, 8), torch.zeros(5, dtype=torch.long))
+    with pytest.raises(WrongShape, match="expected"):
+        image_likelihood(model, torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match="no potential 7"):
+        model.path(normal(2, 3), torch.tensor([0, 7]))

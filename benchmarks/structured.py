@@ -1,0 +1,205 @@
+"""The table of structured VAEs: what a flow in the prior does for likelihood, equivariance and the index.
+
+Run from the checkout:
+
+    python -m benchmarks.structured --data sprites --seeds 0,1,2
+    python -m benchmarks.structured --data mnist.npz --models "no flow,hamilton-jacobi" --seeds 0
+    python -m benchmarks.structured --table                      # of what the file holds
+
+Every model has the same encoder and decoder and about the same processor time, which is measured and kept. Data are new
+sequences of other digits or other starts than those learned, drawn black and white; the file keeps its other runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from pinnflow.latent import PairMatching, PotentialFlow, Sequences
+from pinnflow.latent.generators.moving import MovingImages, moving_images
+from pinnflow.latent.index import index_recovery
+from pinnflow.latent.likelihood import Likelihood, binarised
+from pinnflow.latent.sequences import SequenceError, image_likelihood, sequence_error, sequence_likelihood
+from pinnflow.latent.structured import StructuredVAE
+from pinnflow.latent.structured_training import train_structured_vae
+from pinnflow.latent.transitions import fit_linear_transition
+
+FILE = Path(__file__).with_suffix(".json")
+BEYOND = 8  # steps of the longest sequences that are measured; 5 are learned
+
+# Iterations are such that the processor time is about the same.
+MODELS: dict[str, dict[str, Any]] = {
+    "no flow": {"transition": "none", "iterations": 2700},
+    "beta-VAE": {"transition": "none", "beta": 4.0, "iterations": 2700},
+    "linear": {"transition": "linear", "iterations": 2200},
+    "hamilton-jacobi": {"transition": "hamilton-jacobi", "iterations": 1800},
+    "wave": {"transition": "wave", "iterations": 1700},
+    "no equation": {"transition": "potential", "iterations": 1800},
+    "hamilton-jacobi, index inferred": {"transition": "hamilton-jacobi", "index": "inferred", "iterations": 1500},
+    "hamilton-jacobi, index by Gumbel": {"transition": "hamilton-jacobi", "index": "gumbel", "iterations": 1500},
+}
+
+
+def measure(data: str, name: str, seed: int, *, rows: int = 200, samples: int = 32) -> dict[str, Any]:
+    """One training and its measures, as JSON."""
+    size = {"size": 20} if data.endswith(".npz") else {}
+    train = moving_images(data, count=8000, seed=seed, **size)
+    test = moving_images(data, count=500, seed=1000 + seed, part="test", **size)
+    begun = time.process_time()
+    model = train_structured_vae(train, **MODELS[name], seed=seed, progress=False)
+    found: dict[str, Any] = {"data": train.name, "model": name, "seed": seed, "processor": time.process_time() - begun}
+    found |= {"iterations": MODELS[name]["iterations"], "rows": rows, "samples": samples, "machine": machine()}
+    some = torch.arange(rows)
+    frames, labels = binarised(test.frames(some, model.steps), seed), test.labels[:rows]
+    if MODELS[name].get("index", "known") == "known":
+        found["sequence"] = _kept(sequence_likelihood(model, frames, labels, samples, seed=seed))
+        found["images"] = [_kept(one) for one in image_likelihood(model, frames, labels, samples, seed=seed)]
+    matching = None
+    if model.index is not None:
+        ends = test.frames(torch.arange(len(test)), model.steps)[[0, -1]]
+        told = model.index(*ends).argmax(dim=1)
+        recovery = index_recovery(told, test.labels, len(test.names))
+        found["index"] = {"accuracy": recovery.accuracy, "error": recovery.error, "counts": recovery.counts}
+        matching = recovery.matching if "index" in MODELS[name] else None
+    found["errors"] = {}
+    for how, flow in _flows(name, model, train, seed).items():
+        if how == "linear afterwards":
+            # The same encoder and decoder as a model of sequences: does the flow gain by being there in training?
+            after = StructuredVAE(model.vae, flow, model.steps)
+            found[f"sequence, {how}"] = _kept(sequence_likelihood(after, frames, labels, samples, seed=seed))
+        error = sequence_error(model, test, steps=BEYOND, flow=flow, matching=matching)
+        found["errors"][how] = _error(error)
+    return found
+
+
+def _flows(name: str, model: StructuredVAE, train: MovingImages, seed: int) -> dict[str, Any]:
+    """The flow of the model; without one its best controls: to stay, and transitions fitted to its codes afterwards."""
+    if model.moves:
+        return {"own": model.flow}
+    T, rows = model.steps, torch.arange(2000)
+    frames, labels = train.frames(rows, T), train.labels[rows]
+    with torch.no_grad():
+        codes = model.vae.encode(frames)[0]
+    found: dict[str, Any] = {"still": model.flow, "linear afterwards": fit_linear_transition(codes, labels, model.vae)}
+    if name == "no flow":
+        K = len(train.names)
+        found["potentials afterwards"] = after = PotentialFlow(
+            model.vae, potentials=K, pde="hamilton-jacobi", objectives=[], steps=T, seed=seed
+        )
+        PairMatching(Sequences(codes[0], frames, labels), seed=seed).fit(after, 400, 64, rate=1e-2)
+    return found
+
+
+def _kept(one: Likelihood) -> dict[str, Any]:
+    each = [round(float(value), 2) for value in one.each]
+    return {"value": one.value, "error": one.error, "noise": one.noise, "effective": one.effective, "each": each}
+
+
+def _error(one: SequenceError) -> dict[str, Any]:
+    return {"error": one.error, "beyond": one.beyond, "along": one.along, "each": one.each, "pixel": one.pixel}
+
+
+def machine() -> str:
+    """What the numbers were made on."""
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread, "
+        f"torch {torch.__version__.split('+')[0]}, pinnflow {version('pinnflow-pde')}"
+    )
+
+
+def gain(runs: list[dict[str, Any]], data: str, name: str, seed: int, measured: str) -> tuple[float, float] | None:
+    """How many nats an image the model is above the VAE without flow, on the same data, and the standard error."""
+    pair = [run for which in (name, "no flow") for run in runs if _key(run) == (data, which, seed) and measured in run]
+    if len(pair) != 2:
+        return None
+    model, plain = (torch.tensor(_each(run, measured)) for run in pair)
+    away = model - plain
+    return float(away.mean()), float(away.std() / len(away) ** 0.5)
+
+
+def _each(run: dict[str, Any], measured: str) -> list[float]:
+    """Nats an image, of every sequence."""
+    length = len(run["images"])
+    if measured == "sequence":
+        return [value / length for value in run["sequence"]["each"]]
+    return [sum(values) / length for values in zip(*(one["each"] for one in run["images"]))]
+
+
+def _key(run: dict[str, Any]) -> tuple[str, str, int]:
+    return run["data"], run["model"], run["seed"]
+
+
+def table(runs: list[dict[str, Any]], data: str) -> str:
+    """Medians over the seeds in Markdown, with the smallest and the largest."""
+    head = ["model", "fits", "sequence, nats an image", "gain", "single image, nats", "gain", "error", "beyond"]
+    head += ["index", "CPU s"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name in MODELS:
+        mine = [run for run in runs if run["data"] == data and run["model"] == name]
+        if not mine:
+            continue
+        cells: list[str] = []
+        for measured in ("sequence", "images"):
+            has = [run for run in mine if measured in run]
+            values = [sum(_each(run, measured)) / run["rows"] for run in has]
+            gains = [gain(runs, data, name, run["seed"], measured) for run in has] if name != "no flow" else []
+            known = [one for one in gains if one is not None]
+            cells.append(_spread(values, 1))
+            error = f" +- {median(e for _, e in known):.1f}" if known else ""
+            cells.append(_spread([value for value, _ in known], 1) + error)
+        after = [run["sequence, linear afterwards"] for run in mine if "sequence, linear afterwards" in run]
+        if after:
+            cells[0] += f"; with linear afterwards {_spread([one['value'] / 6 for one in after], 1)}"
+        ways = list(mine[0]["errors"])
+        best = min(ways, key=lambda way: median(run["errors"][way]["error"] for run in mine))
+        cells += [_spread([run["errors"][best][part] for run in mine], 2) for part in ("error", "beyond")]
+        if best != "own":
+            cells[-2] += f" ({best})"
+        index = [run["index"]["accuracy"] for run in mine if "index" in run]
+        lines.append([name, str(len(mine)), *cells, _spread(index, 3), _spread([r["processor"] for r in mine], 0)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _spread(values: list[float], digits: int) -> str:
+    if not values:
+        return "-"
+    written = [f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
+    return written[0] if len(set(written)) == 1 else f"{written[0]} ({written[1]}..{written[2]})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="sprites", help="sprites, digits, or the path of MNIST's .npz file")
+    parser.add_argument("--models", default=",".join(MODELS), help="of the table, separated by semicolons or commas")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--table", action="store_true", help="print what the file holds")
+    options = parser.parse_args()
+    runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+    if options.table:
+        for data in sorted({run["data"] for run in runs}):
+            print(f"\n{data}\n\n{table(runs, data)}")
+        return
+    separator = ";" if ";" in options.models or options.models in MODELS else ","
+    names = list(MODELS) if options.models == ",".join(MODELS) else options.models.split(separator)
+    for seed in map(int, options.seeds.split(",")):
+        for name in names:
+            run = measure(options.data, name, seed)
+            # Read again: another process may have written meanwhile.
+            runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+            runs = [one for one in runs if _key(one) != _key(run)] + [run]
+            FILE.write_text(json.dumps(runs, indent=None).replace('{"data"', '\n{"data"') + "\n", encoding="utf-8")
+            told = {key: run[key] for key in ("model", "seed", "processor", "index") if key in run}
+            print(told, {how: round(one["error"], 3) for how, one in run["errors"].items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
