@@ -70,6 +70,8 @@ def weighted(weights: Sequence[Sequence[float]], values: Value) -> Value:
     """`[G, ...]`: sums over the first axis of `values [M, ...]`, with G rows of M weights; None is zero."""
     if values is None:
         return None
+    if len(weights) > 1 and len(values) == 1:
+        return values.new_tensor([row[0] for row in weights]).reshape(-1, *[1] * (values.ndim - 1)) * values
     if len(weights[0]) > 8:
         return torch.tensordot(values.new_tensor(weights), values, 1)
     rows = [_weighted(row, values) for row in weights]
@@ -104,7 +106,9 @@ def compose(outer: Sequence[Value], inner: Sequence[Value]) -> list[Value]:
     return [outer[0], *faa_di_bruno(outer[1:], inner[1:])]
 
 
-def faa_di_bruno(outer: Sequence[Value], inner: Sequence[Value], widths=None, tops=None) -> list[Value]:
+def faa_di_bruno(
+    outer: Sequence[Value], inner: Sequence[Value], widths=None, tops=None, sums_only=False
+) -> list[Value]:
     """[(f o g)^(k) for k = 1, ..., K] = sum_m f^(m) B_{k,m}(g', g'', ...), from f^(m) and g^(j), m, j = 1, ..., K.
 
     The partial Bell polynomials follow B_{k,m} = sum_i C(k-1, i-1) g^(i) B_{k-i,m-1} (Comtet, Advanced Combinatorics,
@@ -115,6 +119,7 @@ def faa_di_bruno(outer: Sequence[Value], inner: Sequence[Value], widths=None, to
         inner: g', g'', ..., each with a leading axis of directions when there are `widths`.
         widths: the numbers of directions alive at each order; only the leading ones are carried on.
         tops: `Tops`; then the last of `inner` and of the result are the sums over directions of higher derivatives.
+        sums_only: the other derivatives are not needed, and None.
     """
     carried = inner if tops is None else inner[:-1]
     bell: dict[tuple[int, int], Value] = {}
@@ -123,18 +128,19 @@ def faa_di_bruno(outer: Sequence[Value], inner: Sequence[Value], widths=None, to
         alive = slice(widths[k - 1]) if widths else None
         total: Value = None
         for m in range(1, k + 1):
-            bell[k, m] = inner[k - 1] if m == 1 else _bell(carried, bell, k, m, alive)
-            total = accumulate(total, outer[m - 1], bell[k, m])
+            bell[k, m] = inner[k - 1] if m == 1 else bell_polynomial(carried, bell, k, m, alive)
+            total = None if sums_only else accumulate(total, outer[m - 1], bell[k, m])
         result.append(total)
     if tops is not None:
         sums = times(outer[0], inner[-1])
-        for m, value in _top_sums(carried, bell, tops).items():
+        for m, value in top_sums(carried, bell, tops).items():
             sums = accumulate(sums, outer[m - 1], value)
         result.append(sums)
     return result
 
 
-def _bell(inner, bell, k, m, alive):
+def bell_polynomial(inner: Sequence[Value], bell, k: int, m: int, alive: slice | None) -> Value:
+    """B_{k,m} of the directions `alive` from those of lower k."""
     total: Value = None
     for i in range(1, k - m + 2):
         left, right = _some(inner[i - 1], alive), _some(bell[k - i, m - 1], alive)
@@ -142,9 +148,11 @@ def _bell(inner, bell, k, m, alive):
     return total
 
 
-def _top_sums(inner, bell, tops) -> dict[int, Value]:
+def top_sums(inner, bell, tops) -> dict[int, Value]:
     """{m: the sum over directions and orders k of weight B_{k,m}} for m = 2, ...: f^(m) is common to all of them."""
     sums: dict[int, Value] = {}
+    if not inner or inner[0] is None:
+        return sums
     for k, start, weights in tops.parts:
         alive = slice(start, start + len(weights[0]))
         for m in range(2, k + 1):
@@ -153,7 +161,7 @@ def _top_sums(inner, bell, tops) -> dict[int, Value]:
             elif k == 2 and len(weights) == 1 and len(set(weights[0])) == 1:
                 value = weights[0][0] * inner[0][alive].square().sum(0, keepdim=True)
             else:
-                value = weighted(weights, _bell(inner, bell, k, m, alive))
+                value = weighted(weights, bell_polynomial(inner, bell, k, m, alive))
             sums[m] = add(sums.get(m), value)
     return sums
 

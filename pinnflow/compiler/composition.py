@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor
 
+from pinnflow.compiler import framed
 from pinnflow.compiler.chains import FROM_VALUE, accumulate, add, faa_di_bruno, weighted
-from pinnflow.compiler.jet import Jet, is_watched
+from pinnflow.compiler.jet import Jet, Pending, is_watched
 
 
 def elementwise(chain, from_value=None):
@@ -20,10 +21,23 @@ def elementwise(chain, from_value=None):
 
     def apply(jet: Jet, *args, **kwargs) -> Jet:
         bound = functools.partial(_call_chain, chain, args, kwargs)
-        value, *slopes = _Composition.apply(bound, from_value, jet.widths, jet.tops, jet.value, *jet.slopes)
-        return jet.like(value, slopes)
+
+        def make(whole):
+            return composition(bound, from_value, jet, not whole and jet.tops is not None)
+
+        if isinstance(jet, Pending):  # all of it is needed, now that a function of it is
+            jet = jet.whole
+        return Pending(jet, jet.value.shape, make)
 
     return apply
+
+
+def composition(chain, from_value, jet: Jet, sums_only: bool = False) -> Jet:
+    """f of a jet, from `chain(z, order)`; when `sums_only` without the derivatives below the sums."""
+    value, *slopes = _Composition.apply(
+        chain, from_value, jet.widths, jet.tops, jet.frame, sums_only, jet.value, *jet.slopes
+    )
+    return jet.like(value, slopes)
 
 
 def elementwise_by_name(name, chain):
@@ -48,20 +62,20 @@ class _Composition(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(chain, from_value, widths, tops, value, *slopes):
+    def forward(chain, from_value, widths, tops, frame, sums_only, value, *slopes):
         order = _highest(widths, tops)
         outer = chain(value, order)
-        weights = _plain_sum(widths, tops, value, slopes)
+        weights = _plain_sum(widths, tops, frame, value, slopes)
         if weights is not None and isinstance(outer[1], Tensor) and isinstance(outer[2], Tensor):
-            return (outer[0], *_by_lines(outer, slopes, weights))
-        results = (outer[0], *faa_di_bruno(outer[1:], slopes, widths, tops))
+            return (outer[0], *_by_lines(outer, slopes, weights, sums_only))
+        results = (outer[0], *_composed(outer[1:], slopes, widths, tops, frame, sums_only))
         # Where f is the identity a result is an argument, which autograd wants as a view.
         given = {id(value), *map(id, slopes)}
         return tuple(y.view_as(y) if y is not None and id(y) in given else y for y in results)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.chain, ctx.from_value, ctx.widths, ctx.tops, *tensors = inputs
+        ctx.chain, ctx.from_value, ctx.widths, ctx.tops, ctx.frame, _, *tensors = inputs
         ctx.set_materialize_grads(False)
         kept = tensors if ctx.from_value is None else [output[0], *tensors[1:]]
         ctx.save_for_backward(*kept)
@@ -71,19 +85,21 @@ class _Composition(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients):
         kept, *slopes = ctx.saved_tensors
-        weights = None if torch.is_grad_enabled() else _plain_sum(ctx.widths, ctx.tops, kept, slopes)
+        weights = None if torch.is_grad_enabled() else _plain_sum(ctx.widths, ctx.tops, ctx.frame, kept, slopes)
         if weights is not None and gradients[-1] is not None:
             outer = _outer(ctx, kept, 3)
             if all(isinstance(entry, Tensor) for entry in outer[1:]):
-                found = _gradients_by_lines(outer, slopes, weights, gradients, ctx.needs_input_grad[4:])
-                return (None, None, None, None, *found)
+                found = _gradients_by_lines(outer, slopes, weights, gradients, ctx.needs_input_grad[6:])
+                return (*[None] * 6, *found)
         w = _bent_slope(ctx, kept, slopes)
+        if ctx.frame is not None:
+            return (*[None] * 6, *_fitting(framed.gradients(w, gradients, ctx.tops, ctx.frame), ctx))
         carried = len(ctx.widths) - (ctx.tops is not None)
         sums = gradients[-1] if ctx.tops is not None else None
         in_place = not torch.is_grad_enabled() and not is_watched()
         result: list[Tensor | None] = []
         for j, shape in enumerate(ctx.shapes[: carried + 1]):
-            if not ctx.needs_input_grad[j + 4]:
+            if not ctx.needs_input_grad[j + 6]:
                 result.append(None)
                 continue
             total = _gradient(ctx.widths, w, gradients[: carried + 1], j)
@@ -100,12 +116,15 @@ class _Composition(torch.autograd.Function):
         if ctx.tops is not None:
             wanted = sums is not None and ctx.shapes[-1] is not None
             result.append((w[0] * sums).sum_to_size(ctx.shapes[-1]) if wanted else None)
-        return (None, None, None, None, *result)
+        return (*[None] * 6, *result)
 
     @staticmethod
-    def jvp(ctx, _chain, _from_value, _widths, _tops, *tangents):
+    def jvp(ctx, _chain, _from_value, _widths, _tops, _frame, _sums_only, *tangents):
         kept, *slopes = ctx.saved_tensors
         w = _bent_slope(ctx, kept, slopes)
+        if ctx.frame is not None:
+            found = framed.product(w, tangents, ctx.tops, ctx.frame, accumulate)
+            return (accumulate(None, w[0], tangents[0]), *found)
         carried = len(ctx.widths) - (ctx.tops is not None)
         result = []
         for k in range(carried + 1):
@@ -126,6 +145,18 @@ class _Composition(torch.autograd.Function):
                 total = add(total, weighted(weights, mixed))
             result.append(total)
         return tuple(result)
+
+
+def _composed(outer, slopes, widths, tops, frame, sums_only=False):
+    if frame is not None:
+        return framed.composed(outer, slopes, tops, frame, sums_only)
+    return faa_di_bruno(outer, slopes, widths, tops, sums_only)
+
+
+def _fitting(gradients, ctx):
+    """Gradients in the shapes of what they belong to."""
+    pairs = zip(gradients, ctx.shapes, ctx.needs_input_grad[6:], strict=True)
+    return [None if g is None or shape is None or not needed else g.sum_to_size(shape) for g, shape, needed in pairs]
 
 
 def _highest(widths, tops):
@@ -218,7 +249,7 @@ def _own(total, shape, like):
 def _bent_slope(ctx, kept, slopes):
     """The jet of f'(z(s)), with the sums of its highest derivatives."""
     outer = _outer(ctx, kept, _highest(ctx.widths, ctx.tops) + 1)[1:]
-    return [outer[0], *faa_di_bruno(outer[1:], slopes, ctx.widths, ctx.tops)]
+    return [outer[0], *_composed(outer[1:], slopes, ctx.widths, ctx.tops, ctx.frame)]
 
 
 def _outer(ctx, kept, order):
@@ -228,9 +259,16 @@ def _outer(ctx, kept, order):
 # -- the commonest case, a sum of second derivatives, line by line: each passes the processor's cache once ------------
 
 
-def _plain_sum(widths, tops, value, slopes):
+def _plain_sum(widths, tops, frame, value, slopes):
     """The weights when there are first derivatives and one sum of second ones along the same lines, else None."""
-    if tops is None or len(widths) != 2 or len(tops.parts) != 1 or is_watched() or value.numel() < SMALL:
+    if (
+        tops is None
+        or frame is not None
+        or len(widths) != 2
+        or len(tops.parts) != 1
+        or is_watched()
+        or value.numel() < SMALL
+    ):
         return None
     k, start, weights = tops.parts[0]
     if k != 2 or start or len(weights) != 1 or len(weights[0]) != widths[0] or slopes[0] is None:
@@ -245,13 +283,15 @@ SMALL = 2**14
 """Entries of a layer below which a step for each line would cost more than it saves."""
 
 
-def _by_lines(outer, slopes, weights):
+def _by_lines(outer, slopes, weights, sums_only):
     """First derivatives f' z_i and the sum f' S_z + f'' sum of w_i z_i^2."""
     _, first, second = outer[:3]
     lines, total = slopes
-    result, squares = first.new_empty(len(lines), *first.shape), torch.zeros_like(lines[0])
-    for z, y, weight in zip(lines.unbind(0), result.unbind(0), weights, strict=True):
-        torch.mul(z, first, out=y)
+    result = None if sums_only else first.new_empty(len(lines), *first.shape)
+    squares = torch.zeros_like(lines[0])
+    for i, (z, weight) in enumerate(zip(lines.unbind(0), weights, strict=True)):
+        if result is not None:
+            torch.mul(z, first, out=result[i])
         squares.addcmul_(z, z, value=weight)
     squares = squares.mul_(second) if squares.shape == second.shape else squares * second
     return result, (squares if total is None else squares.addcmul_(total[0], first))[None]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pinnflow.compiler.chains import weighted
 from pinnflow.compiler.combinations import Estimated
 from pinnflow.compiler.jet import is_watched
 from pinnflow.compiler.jets import MissingRule, directional_jet
@@ -203,7 +204,8 @@ def by_lines(
     """
     if vectors is None:
         vectors = torch.as_tensor(lines.matrix, dtype=points.dtype, device=points.device)
-    values, slopes, sums = _in_chunks(module, points, vectors, lines)
+    single = [piece for copies in recipes.values() for one in copies if one is not None for piece in one[0]]
+    values, slopes, sums = _in_chunks(module, points, vectors, lines, not single)
     result = {}
     for request, copies in recipes.items():
         field = request[0] if isinstance(request, tuple) else request.field
@@ -235,16 +237,18 @@ def chunk_size(points: Tensor) -> int:
     return max(1, ENTRIES // (WIDTH * max(1, points.shape[0])))
 
 
-def _in_chunks(module, points, vectors, lines):
+def _in_chunks(module, points, vectors, lines, sums_only=False):
     """`(values [n, m], slopes of each order [M_k, n, m], sums [G, n, m] or None)`."""
 
-    def run(vectors, orders, tops):
-        found = directional_jet(module, points, vectors, orders, tops)
+    def run(vectors, orders, tops, frame=None):
+        found = directional_jet(module, points, vectors, orders, tops, frame, sums_only and tops is not None)
         return found if tops is not None else (*found, None)
 
     number, size = len(lines.orders), chunk_size(points)
     if number <= size or is_watched():
-        values, *slopes, sums = run(vectors, lines.orders, lines.tops)
+        values, *slopes, sums = run(vectors, lines.orders, lines.tops, lines.frame)
+        if lines.frame is not None:
+            slopes[0] = weighted(lines.frame.rows, slopes[0])
         return values, slopes, sums
     size = -(-number // -(-number // size))  # equal chunks, or the last would be small and as costly as its value
     slopes, sums = [[] for _ in range(max(lines.orders))], None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pinnflow.compiler.lines import Tops
+from pinnflow.compiler.lines import Frame, Tops
 
 RULES: dict[str, Callable[..., Any]] = {}
 """`{torch name: function of the same arguments, some of them jets}`."""
@@ -35,6 +35,11 @@ def is_watched() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
 
 
+def is_recorded() -> bool:
+    """Whether a recording follows the operations, for a compiler that makes a pass over memory of many of them."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
 class MissingRule(NotImplementedError):
     """An operation inside the function has no entry in the rule table; `.operation` names it."""
 
@@ -54,18 +59,24 @@ class Jet:
         widths: the numbers of directions (M_1, ..., M_K), not increasing: a direction needed to order 1 only is not
             carried to order 2; then, if there are `tops`, G.
         tops: which sums of higher derivatives the last slope holds; None for none.
+        frame: which combinations of the derivatives along the lines the other slopes hold; None for all of these.
     """
 
-    __slots__ = ("slopes", "tops", "value", "widths")
+    __slots__ = ("frame", "slopes", "tops", "value", "widths")
 
     def __init__(
-        self, value: Tensor, slopes: Sequence[Tensor | None], widths: tuple[int, ...], tops: Tops | None = None
+        self,
+        value: Tensor,
+        slopes: Sequence[Tensor | None],
+        widths: tuple[int, ...],
+        tops: Tops | None = None,
+        frame: Frame | None = None,
     ):
-        self.value, self.slopes, self.widths, self.tops = value, tuple(slopes), widths, tops
+        self.value, self.slopes, self.widths, self.tops, self.frame = value, tuple(slopes), widths, tops, frame
 
     def like(self, value: Tensor, slopes: Sequence[Tensor | None]) -> Jet:
         """A jet along the same directions."""
-        return Jet(value, slopes, self.widths, self.tops)
+        return Jet(value, slopes, self.widths, self.tops, self.frame)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """`(value, first derivatives, second derivatives, ...)` in full size."""
@@ -136,6 +147,50 @@ class Jet:
         if hasattr(Tensor, name):
             raise MissingRule(name)
         raise AttributeError(f"a jet has no attribute `{name}`")
+
+
+class Pending(Jet):
+    """A jet that is computed when it is looked at: behind the last layer a few of its derivatives are enough.
+
+    Args:
+        like: a jet along the same directions.
+        shape: of the value.
+        make: `(whole: bool) -> Jet`; when not whole, derivatives below the sums may be missing.
+    """
+
+    __slots__ = ("_found", "make", "tail")
+
+    def __init__(self, like: Jet, shape: Sequence[int], make: Callable[[bool], Jet]):
+        self.widths, self.tops, self.frame, self.tail = like.widths, like.tops, like.frame, torch.Size(shape)
+        self.make, self._found = make, None
+
+    @property
+    def whole(self) -> Jet:
+        if self._found is None:
+            self._found = self.make(True)
+        return self._found
+
+    @property
+    def is_untouched(self) -> bool:
+        return self._found is None
+
+    def some(self, whole: bool) -> Jet:
+        """The jet, of which only value and sums are needed unless `whole`."""
+        return self.whole if whole or self._found is not None else self.make(False)
+
+    value = property(lambda self: self.whole.value)
+    slopes = property(lambda self: self.whole.slopes)
+    shape = property(lambda self: self.tail)
+    ndim = property(lambda self: len(self.tail))
+
+    def size(self, *axis):
+        return self.tail if not axis else self.tail[axis[0]]
+
+    def dim(self):
+        return len(self.tail)
+
+    def __len__(self):
+        return self.tail[0]
 
 
 def _operator(name):

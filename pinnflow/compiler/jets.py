@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pinnflow.compiler import layers, rules  # noqa: F401  (they fill RULES)
 from pinnflow.compiler.chains import add, weighted
-from pinnflow.compiler.jet import RULES, Jet, MissingRule
-from pinnflow.compiler.lines import Tops
+from pinnflow.compiler.jet import RULES, Jet, MissingRule, Pending
+from pinnflow.compiler.lines import Frame, Tops
 
 __all__ = ["RULES", "MissingRule", "directional_jet"]
 
@@ -27,6 +27,8 @@ def directional_jet(
     directions: Tensor,
     order: int | Sequence[int],
     tops: Tops | None = None,
+    frame: Frame | None = None,
+    sums_only: bool = False,
 ) -> tuple[Tensor, ...]:
     """Derivatives of `function` along lines: d^k/ds^k f(x + s v) at s = 0, for k = 0, ..., order.
 
@@ -38,10 +40,13 @@ def directional_jet(
         order: highest derivative carried, or one per direction, not increasing.
         tops: G weighted sums of derivatives one order higher than that. Where only such a sum is needed, as for a
             Laplacian, it costs one pass instead of one for each direction.
+        frame: combinations of the derivatives along dependent directions to be carried in their place.
+        sums_only: besides the values only the sums are needed; what stands in place of the others means nothing.
 
     Returns:
         Tuple of max(order) + 1 tensors: the values `[n, m]`, then for k = 1, 2, ... the k-th derivatives `[M_k, n, m]`
-        along the M_k leading directions whose order is at least k; then, if there are `tops`, their sums `[G, n, m]`.
+        along the M_k leading directions whose order is at least k, or the combinations of them that `frame` names;
+        then, if there are `tops`, their sums `[G, n, m]`.
 
     Raises:
         MissingRule: an operation inside `function` has no entry in the rule table; the message names it.
@@ -57,7 +62,11 @@ def directional_jet(
         return (function(points),)
     widths = tuple(sum(1 for o in orders if o >= k) for k in range(1, highest + 1))
     first = (directions if directions.ndim == 3 else directions[:, None, :]).to(points)
-    slopes: list[Tensor | None] = [first[: widths[0]], *[None] * (highest - 1)] if highest else []
+    if frame is not None:
+        widths = frame.carried
+    slopes: list[Tensor | None] = [None] * highest
+    if highest:
+        slopes[0] = first[: widths[0]] if frame is None else first[list(frame.basis)]
     if tops is not None:
         total = None
         for k, start, weights in tops.parts:
@@ -65,7 +74,9 @@ def directional_jet(
                 total = add(total, weighted(weights, first[start : start + len(weights[0])]))
         slopes.append(total)
         widths = (*widths, tops.count)
-    result = function(Jet(points, slopes, widths, tops))
+    result = function(Jet(points, slopes, widths, tops, frame))
     if not isinstance(result, Jet):  # a constant
         return (result, *(torch.zeros_like(result).expand(w, *result.shape) for w in widths))
+    if isinstance(result, Pending):
+        result = result.some(not sums_only)
     return result.tensors()

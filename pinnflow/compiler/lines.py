@@ -60,6 +60,36 @@ class Tops:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Fewer coefficients than one for each line and order, where lines are linearly dependent.
+
+    First derivatives are linear in the direction, so those along a basis of the lines give all. And z^(n-1) enters the
+    sum of n-th derivatives in one term only, n f'' (sum over lines of w_v z_v' z_v^(n-1)): with z_v' = sum of R_vi z_i'
+    along the basis, the sums over lines of w_v R_vi z_v^(n-1) suffice. So the plane biharmonic, which is the Laplacian
+    of the Laplacian, takes 1 + 2 + 3 + 2 + 1 coefficients: values, gradient, Hessian, gradient of the Laplacian, and
+    one sum. These numbers are the ranks of the catalecticants of the form, below which no set of coefficients closes.
+
+    Attributes:
+        basis: numbers of the lines whose first derivatives are carried.
+        rows: R, for each line its coordinates in the basis.
+        widths: the numbers of lines alive at each order.
+        sums: what is carried of the highest order below the `Tops` in place of one coefficient for each line:
+            `(sum g, number i in the basis, weights w_gv R_vi of the lines)` each; empty where nothing is saved.
+    """
+
+    basis: tuple[int, ...]
+    rows: tuple[tuple[float, ...], ...]
+    widths: tuple[int, ...]
+    sums: tuple[tuple[int, int, tuple[float, ...]], ...] = ()
+
+    @property
+    def carried(self) -> tuple[int, ...]:
+        """The numbers of coefficients of each order."""
+        middle = self.widths[1:-1] if self.sums else self.widths[1:]
+        return (len(self.basis), *middle, *([len(self.sums)] if self.sums else []))
+
+
+@dataclass(frozen=True)
 class Lines:
     """Lines x + s v h with scales h, and how derivatives follow from the derivatives along them.
 
@@ -69,6 +99,7 @@ class Lines:
         tops: sums of derivatives one order higher, or None.
         recipes: `{terms of a combination: (((k, direction, weight), ...), (sum, weight) or None)}`.
         scales: the h, powers of two.
+        frame: how several lines share coefficients, or None. Recipes are in terms of the lines all the same.
     """
 
     vectors: tuple[Vector, ...]
@@ -76,12 +107,15 @@ class Lines:
     tops: Tops | None
     recipes: dict[tuple, tuple[tuple[tuple[int, int, float], ...], tuple[int, float] | None]]
     scales: tuple[float, ...]
+    frame: Frame | None = None
 
     @property
     def passes(self) -> tuple[int, ...]:
         """The order of every coefficient that is carried beside the value; that of a sum is its highest."""
         highest = max((k for k, _, _ in self.tops.parts), default=0) if self.tops else 0
         carried = [k for order in self.orders for k in range(1, order + 1)]
+        if self.frame is not None:
+            carried = [k for k, number in enumerate(self.frame.carried, 1) for _ in range(number)]
         return (*carried, *[highest] * (self.tops.count if self.tops else 0))
 
     @cached_property
@@ -198,7 +232,8 @@ def _layout(weights, wanted, summed, scales) -> Lines:
             share = rows.setdefault(row, len(rows)), unit
         recipes[terms] = rest, share
     orders = tuple(carried[v] for v in vectors)
-    return Lines(tuple(vectors), orders, _tops(vectors, top, rows), recipes, scales)
+    tops = _tops(vectors, top, rows)
+    return Lines(tuple(vectors), orders, tops, recipes, scales, _frame(vectors, orders, tops, recipes))
 
 
 def _tops(vectors, top, rows) -> Tops | None:
@@ -210,6 +245,54 @@ def _tops(vectors, top, rows) -> Tops | None:
         matrix = tuple(tuple(float(dict(row).get(i, 0.0)) for i in here) for row in rows)
         parts.append((k, here[0], matrix))
     return Tops(tuple(parts), len(rows))
+
+
+MANY = 64
+"""Lines of which no basis is looked for: they are unit vectors as a rule."""
+
+
+def _frame(vectors, orders, tops, recipes) -> Frame | None:
+    if not 2 <= len(vectors) <= MANY or not orders[0]:
+        return None
+    widths = tuple(sum(1 for order in orders if order >= k) for k in range(1, max(orders) + 1))
+    if widths[0] != len(vectors):
+        return None
+    basis, rows = _basis(np.array(vectors, dtype=float))
+    if len(basis) == len(vectors):
+        return None
+    frame = Frame(basis, rows, widths)
+    if tops is None:
+        return frame
+    n, start, weights = tops.parts[0]
+    # The sum's lines must be all that are alive below it, and none of them needed by itself there.
+    if n < 3 or n - 1 != len(widths) or start or widths[-1] != len(weights[0]):
+        return frame
+    if any(k == n - 1 for single, _ in recipes.values() for k, _, _ in single):
+        return frame
+    used = [i for i in range(len(basis)) if any(row[i] for row in rows[: widths[-1]])]
+    sums = tuple(
+        (g, i, tuple(w * rows[v][i] for v, w in enumerate(row))) for g, row in enumerate(weights) for i in used
+    )
+    return Frame(basis, rows, widths, sums) if len(sums) < widths[-1] else frame
+
+
+def _basis(matrix: np.ndarray) -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...]]:
+    """Numbers of linearly independent rows, the most independent first, and the coordinates of all rows in them."""
+    found: list[int] = []
+    left = matrix.copy()
+    for _ in range(min(matrix.shape)):
+        sizes = np.linalg.norm(left, axis=1).round(9)
+        best = int(sizes.argmax())
+        if sizes[best] <= 1e-9 * np.abs(matrix).max():
+            break
+        found.append(best)
+        unit = left[best] / np.linalg.norm(left[best])
+        left -= np.outer(left @ unit, unit)
+    found.sort()
+    rows = np.linalg.lstsq(matrix[found].T, matrix.T, rcond=None)[0].T
+    near = rows.round()
+    rows = np.where(abs(rows - near) < 1e-13, near, rows)  # without rounding errors around 0 and 1
+    return tuple(found), tuple(tuple(map(float, row)) for row in rows)
 
 
 # -- fewer lines for a whole operator than for its derivatives ---------------------------------------------------------

@@ -13,9 +13,10 @@ import operator
 import torch
 from torch import Tensor
 
+from pinnflow.compiler import framed
 from pinnflow.compiler.chains import CHAINS, accumulate, add, weighted
 from pinnflow.compiler.composition import elementwise, elementwise_by_name
-from pinnflow.compiler.jet import RULES, Jet, MissingRule, is_watched, rule
+from pinnflow.compiler.jet import RULES, Jet, MissingRule, Pending, is_recorded, is_watched, rule
 
 # -- functions of one variable -----------------------------------------------------------------------------------------
 
@@ -39,8 +40,35 @@ def _pow(base, exponent) -> Jet:
 def _linear(jet, weight, bias=None) -> Jet:
     if not isinstance(jet, Jet) or isinstance(weight, Jet):
         raise MissingRule("linear with weights that depend on the points")
+    if isinstance(jet, Pending) and jet.is_untouched and jet.shape[-1] == weight.shape[-1] and weight.ndim == 2:
+        shape = (*jet.shape[:-1], len(weight))
+        return Pending(jet, shape, lambda all_of_it: _through_layer(jet.some(all_of_it), weight, bias))
+    return _through_layer(jet, weight, bias)
+
+
+def _through_layer(jet, weight, bias):
+    if is_recorded() and jet.value.ndim == 2 and len(weight) >= WIDE:
+        return _in_one_product(whole(jet), weight, bias)
     slopes = [None if s is None else torch.nn.functional.linear(s, weight) for s in whole(jet).slopes]
     return jet.like(torch.nn.functional.linear(jet.value, weight, bias), slopes)
+
+
+WIDE = 8
+"""Columns of a product from which on one for all coefficients is worth it; few ones have coefficients nobody needs."""
+
+
+def _in_one_product(jet, weight, bias):
+    """One product for all coefficients: a compiler writes them side by side in the first place."""
+    full = [i for i, s in enumerate(jet.slopes) if s is not None and s.shape[1] == len(jet.value)]
+    pieces = [jet.value[None], *(jet.slopes[i] for i in full)]
+    products = torch.nn.functional.linear(torch.cat(pieces), weight).split([len(piece) for piece in pieces])
+    slopes = [
+        None if s is None or i in full else torch.nn.functional.linear(s, weight) for i, s in enumerate(jet.slopes)
+    ]
+    for i, product in zip(full, products[1:], strict=True):
+        slopes[i] = product
+    value = products[0].squeeze(0)
+    return jet.like(value if bias is None else value + bias, slopes)
 
 
 @rule("matmul", "mm", "bmm", "mv")
@@ -378,6 +406,9 @@ def bilinear(product, a: Jet, b: Jet, accumulate=None) -> Jet:
             missing.
     """
     accumulate = accumulate or _accumulated(product)
+    if a.frame is not None:
+        pair = ((jet.value, *jet.slopes) for jet in (a, b))
+        return a.like(product(a.value, b.value), framed.product(*pair, a.tops, a.frame, accumulate))
     carried = len(a.widths) - (a.tops is not None)
     x, y = (a.value, *a.slopes[:carried]), (b.value, *b.slopes[:carried])
     slopes = []

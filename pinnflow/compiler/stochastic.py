@@ -67,7 +67,7 @@ def laplacian(module: Module, points: Tensor, columns: Iterable[int] | None = No
 
 def _second(module, points, lines):
     tops = Tops(((2, 0, ((1.0,) * len(lines),)),), 1)
-    return directional_jet(module, points, lines, 1, tops)[-1][0]
+    return directional_jet(module, points, lines, 1, tops, sums_only=True)[-1][0]
 
 
 def hutchinson_laplacian(
@@ -91,7 +91,7 @@ def hutchinson_biharmonic(
     normally distributed lines, because E[v_i v_j v_k v_l] pairs the indices in three ways."""
     lines = torch.randn(count, points.shape[1], generator=generator, dtype=points.dtype, device=points.device)
     tops = Tops(((4, 0, ((1 / (3 * count),) * count,)),), 1)
-    return directional_jet(module, points, lines, 3, tops)[-1][0]
+    return directional_jet(module, points, lines, 3, tops, sums_only=True)[-1][0]
 
 
 @dataclass(frozen=True)
@@ -307,5 +307,5 @@ def _along_lines(module, points, drawn):
     for k in sorted(set(orders), reverse=True):
         here = [row for row, order in enumerate(orders) if order == k]
         parts.append((k + 1, here[0], (tuple(weights[keys[row]] for row in here),)))
-    values, *slopes = directional_jet(module, points, lines, orders, Tops(tuple(parts), 1))
+    values, *slopes = directional_jet(module, points, lines, orders, Tops(tuple(parts), 1), sums_only=True)
     return values, slopes[-1][0]
