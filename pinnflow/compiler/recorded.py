@@ -14,11 +14,14 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._device import DeviceContext
+
+from pinnflow.compiler.fusing import fusible
 
 LOG = logging.getLogger("pinnflow")
 
@@ -41,11 +44,13 @@ class Program:
     Args:
         function: where `network` maps `[n, columns]` to `[n, fields]`; a method of `Evaluation`, or a loss.
         gradient: the function returns a 0-d tensor and its gradient is recorded with it.
+        divide: `(module, points) -> tiles` for a loss that is a sum over blocks of means over rows: it is then taken
+            tile by tile.
     """
 
-    def __init__(self, function: Callable, gradient: bool = False):
-        self._function, self._gradient = function, gradient
-        self._graphs: dict[tuple, _Program | Unrecordable] = {}
+    def __init__(self, function: Callable, gradient: bool = False, divide: Callable | None = None):
+        self._function, self._gradient, self._divide = function, gradient, divide
+        self._graphs: dict[tuple, list[_Piece] | Unrecordable] = {}
         self.recordings = 0
 
     def __call__(self, module: nn.Module, points: Mapping[str, Tensor], unknowns: Mapping, rows, signs=()):
@@ -62,15 +67,26 @@ class Program:
             except Unrecordable as problem:
                 self._graphs[call.key] = problem
             self.recordings += 1
-        program = self._graphs[call.key]
-        if isinstance(program, Unrecordable):
-            raise program
+        pieces = self._graphs[call.key]
+        if isinstance(pieces, Unrecordable):
+            raise pieces
         if not self._gradient:
-            return program(*call.tensors)
+            return pieces[0].program(*call.tensors)
         leaves = [i for i, tensor in enumerate(call.tensors) if tensor.requires_grad]
-        return _LossStep.apply(program, call, leaves, *(call.tensors[i] for i in leaves))
+        return _LossStep.apply(pieces, call, leaves, *(call.tensors[i] for i in leaves))
 
-    def _record(self, call):
+    def _record(self, call) -> list[_Piece]:
+        parts = call.divided(self._divide(call.module, call.given)) if self._divide else None
+        programs: dict[tuple, _Program] = {}
+        pieces = []
+        for part, places, share in parts or [(call, [(i, None) for i in range(len(call.tensors))], 1.0)]:
+            key = part.key, share
+            if key not in programs:
+                programs[key] = self._record_one(part, share)
+            pieces.append(_Piece(programs[key], places))
+        return pieces
+
+    def _record_one(self, call, share):
         inputs = [t.detach() for t in call.tensors]
         leaves = [i for i, t in enumerate(call.tensors) if t.requires_grad]
 
@@ -79,7 +95,8 @@ class Program:
 
         def with_gradient(*pieces):
             def of_leaves(values):
-                return call.run(_replaced(pieces, leaves, values))
+                loss = call.run(_replaced(pieces, leaves, values))
+                return loss if share == 1 else share * loss
 
             gradients, loss = torch.func.grad_and_value(of_leaves)([pieces[i] for i in leaves])
             return [loss, *gradients]
@@ -90,7 +107,18 @@ class Program:
                 graph = make_fx(with_gradient if self._gradient else plain)(*inputs)
         except Exception as problem:
             raise Unrecordable(f"recording failed: {_first_line(problem)}") from problem
-        return _program(graph, call.tensors)
+        return _program(graph, call.tensors, self._gradient)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A graph for some rows of a call, with where its inputs are among those of the call."""
+
+    program: _Program
+    places: list[tuple[int, slice | None]]
+
+    def inputs(self, tensors):
+        return [tensors[i] if rows is None else tensors[i][rows] for i, rows in self.places]
 
 
 class _Call:
@@ -105,9 +133,10 @@ class _Call:
         self.rows = None if rows is None else {name: len(pieces) for name, pieces in rows.items()}
         numbers = [piece for pieces in (rows or {}).values() for piece in pieces]
         self.tensors = [*weights.values(), *distinct, *unknowns.values(), *numbers, *signs]
+        self.given, self._arguments = points, (unknowns, rows, signs)
         self.key = (
             self.names, tuple(self.points.items()), tuple(map(str, self.symbols)), tuple((self.rows or {}).items()),
-            _shapes(self.tensors), signature(module),
+            _shapes(self.tensors), signature(module), torch.get_num_threads(),
         )  # fmt: skip
 
     def run(self, pieces):
@@ -123,6 +152,39 @@ class _Call:
 
         return self.function(network, {name: moved[i] for name, i in self.points.items()}, values, rows, list(pieces))
 
+    def divided(self, tiles):
+        """`[(call, places of its tensors, share)]` of several calls with this one's sum, or None where it stays whole.
+
+        A module may hold something for each row, which an experiment with other weights shows.
+        """
+        if len(tiles) < 2:
+            return None
+        unknowns, rows, signs = self._arguments
+        parts, first = [], len(self.names)  # number of the first points
+        for tile in tiles:
+            some = {i: self.tensors[first + i] for i in dict.fromkeys(self.points[name] for name in tile.names)}
+            moved = some if tile.rows is None else {i: tensor[tile.rows] for i, tensor in some.items()}
+            call = _Call(
+                self.function, self.module, {name: moved[self.points[name]] for name in tile.names}, unknowns,
+                rows and {name: rows[name] for name in tile.names}, signs,
+            )  # fmt: skip
+            own = {id(tensor): i for i, tensor in enumerate(self.tensors)}
+            cut = {id(tensor): (first + i, tile.rows) for i, tensor in moved.items()}
+            parts.append((call, [cut.get(id(t)) or (own[id(t)], None) for t in call.tensors], tile.share))
+        generator = torch.Generator().manual_seed(0)
+        other = [
+            t + 0.1 * torch.randn(t.shape, generator=generator).to(t) if t.requires_grad else t for t in self.tensors
+        ]
+        try:
+            with torch.no_grad():
+                whole = float(self.run(other))
+                total = sum(
+                    share * float(call.run(_Piece(None, places).inputs(other))) for call, places, share in parts
+                )
+        except Exception:  # whatever a module says when it gets other rows than it expects
+            return None
+        return parts if abs(total - whole) <= 1e-4 * abs(whole) else None
+
 
 def _replaced(pieces, places, values):
     filled = dict(zip(places, values, strict=True))
@@ -133,8 +195,12 @@ class _LossStep(torch.autograd.Function):
     """A loss whose gradient was computed along with it."""
 
     @staticmethod
-    def forward(ctx, program, call, leaves, *values):
-        loss, *gradients = program(*call.tensors)
+    def forward(ctx, pieces, call, leaves, *values):
+        tensors = [t.detach() if t.requires_grad else t for t in call.tensors]
+        loss, *gradients = pieces[0].program(*pieces[0].inputs(tensors))
+        for piece in pieces[1:]:
+            more, *others = piece.program(*piece.inputs(tensors))
+            loss, gradients = loss + more, torch._foreach_add(gradients, others)
         ctx.call, ctx.leaves = call, leaves
         ctx.save_for_backward(*values, *gradients)
         return loss
@@ -146,7 +212,8 @@ class _LossStep(torch.autograd.Function):
         if torch.is_grad_enabled():  # somebody differentiates the gradient: by the single operations
             loss = ctx.call.run(_replaced(ctx.call.tensors, ctx.leaves, values))
             gradients = torch.autograd.grad(loss, values, create_graph=True, allow_unused=True, materialize_grads=True)
-        return (None, None, None, *(slope * gradient for gradient in gradients))
+            return (None, None, None, *(slope * gradient for gradient in gradients))
+        return (None, None, None, *torch._foreach_mul(gradients, slope))
 
 
 def refuse(module: nn.Module, tensors: Iterable[Tensor], points: Iterable[Tensor] = ()) -> None:
@@ -196,10 +263,10 @@ def _shapes(tensors: Iterable[Tensor]) -> tuple:
 # -- compiled graphs, shared by all that record the same -------------------------------------------------------------
 
 
-def _program(graph: torch.fx.GraphModule, inputs) -> _Program:
-    key = (graph.code, _constants(graph), _shapes(inputs))
+def _program(graph: torch.fx.GraphModule, inputs, is_step: bool) -> _Program:
+    key = (graph.code, _constants(graph), _shapes(inputs), is_step, torch.get_num_threads())
     if key not in _PROGRAMS:
-        _PROGRAMS[key] = _Program(graph)
+        _PROGRAMS[key] = _Program(graph, is_step)
     _PROGRAMS.move_to_end(key)
     while len(_PROGRAMS) > KEPT:
         _PROGRAMS.popitem(last=False)
@@ -221,35 +288,52 @@ def _constants(graph) -> tuple:
 
 
 class _Program:
-    """A graph that is compiled at its first call, and runs as it is where that fails."""
+    """A graph that is compiled at its first call, and runs as it is where that fails.
 
-    def __init__(self, graph):
+    Args:
+        graph: the operations.
+        is_step: it computes gradients itself, so nobody differentiates it.
+    """
+
+    def __init__(self, graph, is_step=False):
+        self.graph, self.is_step = graph, is_step
         # Static shapes: other shapes are another recording, so nothing is ever compiled anew behind one's back.
-        self.graph, self._compiled = graph, torch.compile(graph, dynamic=False)
+        self._compiled = None if is_step else torch.compile(fusible(graph), dynamic=False)
+        self._failed = False
         self.seconds = 0.0  # what compiling took
         self._fresh = True
 
     @property
     def is_compiled(self) -> bool:
         """Whether it runs compiled, as far as is known."""
-        return self._compiled is not None
+        return not self._failed
 
     def __call__(self, *inputs):
         detached = [t.detach() if t.requires_grad else t for t in inputs] if not torch.is_grad_enabled() else inputs
-        if self._compiled is None:
+        if self._failed:
             return self.graph(*detached)
         if not self._fresh:
             return self._compiled(*detached)
         self._fresh, start = False, time.perf_counter()
         try:
+            if self.is_step:
+                self._compiled = compile_step(fusible(self.graph), list(detached))
             result = self._compiled(*detached)
         except Exception as problem:
-            self._compiled = None
+            self._failed = True
             warnings.warn(f"torch.compile failed ({_first_line(problem)}): the residuals run uncompiled.", stacklevel=4)
             return self.graph(*detached)
         self.seconds = time.perf_counter() - start
         LOG.info("compiled %d operations in %.0f s", len(self.graph.graph.nodes), self.seconds)
         return result
+
+
+def compile_step(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
+    """`graph` compiled for inputs of these shapes by the compiler behind `torch.compile`, without the guards that look
+    at every input of every call: here shapes are looked up already, and the guards take a tenth of a step."""
+    from torch._inductor import compile  # takes two seconds
+
+    return compile(graph, inputs)
 
 
 def _first_line(problem: BaseException) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 
 from pinnflow import Condition, Problem, coordinates, field
 from pinnflow.compiled import compile
-from pinnflow.compiler import recorded
+from pinnflow.compiler import fusing, recorded, tiles
 from pinnflow.compiler.recorded import Stopwatch, Unrecordable, signature
 
 t, x = coordinates("t x")
@@ -30,12 +30,12 @@ def small():
 
 
 class Uncompiled:
-    """In the place of torch.compile: counts how many graphs it is given, and runs them as they are."""
+    """In the place of both compilers: counts how many graphs it is given, and runs them as they are."""
 
     def __init__(self):
         self.graphs = 0
 
-    def __call__(self, graph, **settings):
+    def __call__(self, graph, *inputs, **settings):
         self.graphs += 1
         return graph
 
@@ -44,6 +44,7 @@ class Uncompiled:
 def compiler(monkeypatch):
     counter = Uncompiled()
     monkeypatch.setattr(recorded.torch, "compile", counter)
+    monkeypatch.setattr(recorded, "compile_step", counter)
     monkeypatch.setattr(recorded, "_PROGRAMS", OrderedDict())
     return counter
 
@@ -56,13 +57,10 @@ def gradients(compiled, net, **settings):
 
 
 def test_without_a_compiler_there_is_one_warning_and_the_same_numbers(monkeypatch):
-    def broken(graph, **settings):
-        def call(*inputs):
-            raise RuntimeError("no C++ compiler")
+    def broken(graph, inputs):
+        raise RuntimeError("no C++ compiler")
 
-        return call
-
-    monkeypatch.setattr(recorded.torch, "compile", broken)
+    monkeypatch.setattr(recorded, "compile_step", broken)
     monkeypatch.setattr(recorded, "_PROGRAMS", OrderedDict())
     net = small()
     eager, compiled = compile(HEAT, points=16, backend="eager"), compile(HEAT, points=16, backend="compiled")
@@ -196,8 +194,9 @@ def test_compiling_pays_by_the_time_steps_take():
 
 
 @pytest.mark.slow
-def test_the_compiler_is_called_once():
+def test_the_compiler_is_called_once(monkeypatch):
     """By its own counter: no recompilation for new points, weights or modules."""
+    monkeypatch.setattr(recorded, "_PROGRAMS", OrderedDict())
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     compiled, net = compile(HEAT, points=16, backend="compiled"), small()
@@ -205,4 +204,91 @@ def test_the_compiler_is_called_once():
         compiled.loss(net).backward()
         compiled.resample()
     compile(HEAT, points=16, backend="compiled").loss(small()).backward()
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 1
+    assert torch._dynamo.utils.counters["aot_autograd"]["total"] == 1
+
+
+def loss_and_gradient(compiled, net):
+    loss = compiled.loss(net)
+    return loss, *torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True, allow_unused=True)
+
+
+def test_a_loss_taken_tile_by_tile_is_the_loss(compiler, monkeypatch):
+    """Equations in tiles of equal size, of which one is recorded; faces, data and few points stay together."""
+    monkeypatch.setattr(tiles, "CACHE", 1600)
+    net, points = small(), {"equation 1": 60}
+    eager, compiled = compile(MANY, points=points, backend="eager"), compile(MANY, points=points, backend="compiled")
+    for a, b in zip(loss_and_gradient(compiled, net), loss_and_gradient(eager, net), strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
+    (pieces,) = compiled._programs["loss"][net]._graphs.values()
+    assert len(pieces) > 2 and compiler.graphs < len(pieces)
+    assert len({id(piece.program) for piece in pieces}) == compiler.graphs
+    compiled.resample()
+    assert torch.allclose(compiled.loss(net), compile(MANY, points=compiled.points, backend="eager").loss(net))
+
+
+class Numbered(nn.Module):
+    """Something of its own for each row, the same number in all rows to begin with."""
+
+    def __init__(self, rows, by_number):
+        super().__init__()
+        self.net, self.by_number = small(), by_number
+        self.state = nn.Parameter(torch.ones(rows, dtype=torch.float64))
+
+    def forward(self, points):
+        state = self.state[torch.arange(len(points))] if self.by_number else self.state
+        return self.net(points) * state[:, None]
+
+
+@pytest.mark.parametrize("by_number", [True, False])
+def test_a_module_with_something_for_each_row_is_not_divided(compiler, monkeypatch, by_number):
+    monkeypatch.setattr(tiles, "CACHE", 1600)
+    place = torch.rand(64, 2, dtype=torch.float64)
+    problem, points = Problem([Eq(u.diff(t), u.diff(x, 2))], {t: (0, 1), x: (0, 1)}), {"equation 1": place}
+    net = Numbered(64, by_number)
+    eager, compiled = (compile(problem, points=points, backend=how) for how in ("eager", "compiled"))
+    assert len(compiled._tiles(net, compiled.points)) > 1
+    for a, b in zip(loss_and_gradient(compiled, net), loss_and_gradient(eager, net), strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
+    assert [len(pieces) for pieces in compiled._programs["loss"][net]._graphs.values()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "expected"), [(2048, 600, 4), (2000, 600, 4), (1009, 300, 1), (900, 500, 1)]
+)
+def test_tiles_are_equal_and_of_about_the_wanted_size(rows, wanted, expected):
+    assert tiles.pieces(rows, wanted) == expected
+
+
+def test_tanh_by_one_exponential_is_exact_to_three_units():
+    z = torch.cat([torch.linspace(-12, 12, 200001), torch.logspace(-38, 0, 2001), torch.tensor([0.0, -3e38, 3e38])])
+    expected = torch.tanh(z.double())
+    unit = torch.finfo(torch.float32).eps * 2 ** torch.floor(torch.log2(expected.abs().clamp_min(1e-37)))
+    assert float(((fusing.tanh(z).double() - expected).abs() / unit).max()) <= 3
+    assert torch.isnan(fusing.tanh(torch.tensor([torch.nan]))).all()
+
+
+def test_a_fusible_graph_computes_the_same():
+    """Only tanh in single precision changes, and rows that are joined stand one by one."""
+
+    def function(a, b):
+        return torch.cat([torch.tanh(a)[None], b * a, a[None]]), torch.tanh(a.double())
+
+    a, b = torch.randn(3, 4), torch.randn(2, 3, 4)
+    graph = recorded.make_fx(function)(a, b)
+    eased = fusing.fusible(graph)
+    joined = next(node for node in eased.graph.nodes if node.target is torch.ops.aten.cat.default)
+    assert len(joined.args[0]) == 4
+    assert sum(node.target is torch.ops.aten.tanh.default for node in eased.graph.nodes) == 1
+    for found, expected in zip(eased(a, b), function(a, b), strict=True):
+        assert torch.allclose(found, expected, rtol=4e-7, atol=0)
+
+
+def test_another_number_of_threads_is_another_program(compiler):
+    net, compiled, before = small(), compile(HEAT, points=8, backend="compiled"), torch.get_num_threads()
+    try:
+        for number in (1, 2, 1):
+            torch.set_num_threads(number)
+            compiled.loss(net)
+    finally:
+        torch.set_num_threads(before)
+    assert compiler.graphs == 2
