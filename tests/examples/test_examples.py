@@ -64,6 +64,16 @@ def test_property_example_runs_in_its_short_form(tmp_path):
     assert found["ink"]["gradient"]["strict"] > 2 * found["ink"]["random"]["strict"]
 
 
+def test_structured_example_runs_in_its_short_form(tmp_path):
+    printed = run(ROOT / "examples" / "structured_vae.py", "--quick", where=tmp_path)
+    assert "staying at the first image" in printed
+    written = tmp_path / "structured"
+    assert sorted(file.name for file in written.iterdir()) == ["sequences.png", "table.json", "table.md"]
+    found = json.loads((written / "table.json").read_text())
+    assert found["hamilton-jacobi"]["gain"] > 2 * found["hamilton-jacobi"]["gain error"]
+    assert found["hamilton-jacobi"]["index"] > 0.9
+
+
 def test_molecule_example_runs_in_its_short_form(tmp_path):
     for library in ("rdkit", "selfies"):
         pytest.importorskip(library)

@@ -13,6 +13,7 @@ _HOMES = {
     "warped": ["WarpedGenerator"],
     "conv": ["ConvGenerator"],
     "data": ["ImageSet", "images_of", "digits", "mnist", "sprites"],
+    "moving": ["MovingImages", "moving_images"],
     "vae": ["VAE", "train_vae"],
     "gan": ["GAN", "train_gan"],
     "adapters": ["Adapted", "Truncated", "WSpace", "InnerLayer"],
