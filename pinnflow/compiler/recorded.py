@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import time
 import warnings
 from collections import OrderedDict
@@ -343,6 +344,18 @@ def _first_line(problem: BaseException) -> str:
 # -- whether it pays ---------------------------------------------------------------------------------------------------
 
 
+def crowd() -> float:
+    """How many times longer compiling takes than alone: processes that want to run, for each processor, at least 1.
+
+    Steps slow down as well, but their times are measured.
+    """
+    try:
+        waiting = os.getloadavg()[0]
+    except (AttributeError, OSError):  # not on every system
+        return 1.0
+    return max(1.0, waiting / (os.cpu_count() or 1))
+
+
 class Stopwatch:
     """Decides when compiling pays: once the steps so far would have saved what compiling costs.
 
@@ -354,8 +367,8 @@ class Stopwatch:
         step: seconds of a step, the median of those so far.
     """
 
-    cost = 20.0
-    """Seconds that compiling takes; the last measured one once there is one."""
+    idle_cost = 20.0
+    """Seconds that compiling a step is expected to take while nothing else runs."""
 
     share = 0.4
     """What compiling saves of a step: the eager step takes 1.6 to 1.8 times as long (`benchmarks/derivatives.py`)."""
@@ -372,6 +385,11 @@ class Stopwatch:
             self._recent = [*self._recent[-20:], now - self._last]
             self.step = sorted(self._recent)[len(self._recent) // 2]
         self.steps, self._last = self.steps + 1, now
+
+    @property
+    def cost(self) -> float:
+        """Seconds that compiling is expected to take now."""
+        return self.idle_cost * crowd()
 
     @property
     def pays_after(self) -> int:
