@@ -349,16 +349,17 @@ def taylor_green():
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default=",".join(map(str, INVENTED)), help="numbers, separated by commas")
+def main(rows: dict[int, Row], file_name: str, description: str) -> None:
+    """The command line of a table; results are stored in a file beside this module."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default=",".join(map(str, rows)), help="numbers, separated by commas")
     parser.add_argument("--seeds", default="0", help="numbers, separated by commas")
     parser.add_argument("--json", help="file for the results; those of other rows and seeds stay in it")
     parser.add_argument("--processor", action="store_true", help="count processor time, for a machine that is shared")
     parser.add_argument("--show", action="store_true", help="run nothing; print the stored table")
     arguments = parser.parse_args()
     if arguments.show:
-        print(markdown(stored("invented.json")), ratios(stored("invented.json")), sep="\n\n")
+        print(markdown(stored(file_name)), ratios(stored(file_name)), sep="\n\n")
         return
     if arguments.processor:
         Clock.now = staticmethod(time.process_time)
@@ -366,7 +367,7 @@ def main() -> None:
     results = []
     for number in map(int, arguments.rows.split(",")):
         for seed in map(int, arguments.seeds.split(",")):
-            results.append(solve_row(INVENTED[number], seed))
+            results.append(solve_row(rows[number], seed))
             print(line(results[-1]), flush=True)
             if arguments.json:
                 content = merge(arguments.json, results[-1:])
@@ -375,4 +376,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(INVENTED, "invented.json", str(__doc__))
