@@ -4,7 +4,7 @@ Run from the checkout:
 
     python -m benchmarks.learning pairs --warp 1 --seeds 0,1,2          # 20 000 codes, all fields
     python -m benchmarks.learning few --seeds 0,1,2                     # 100 codes, with and without an equation
-    python -m benchmarks.learning few --seeds 100 --tune                # the grid of weights, on another generator
+    python -m benchmarks.learning few --seeds 100,101 --tune            # equations and weights, on other generators
     python -m benchmarks.learning factors --seeds 0,1,2                 # warped generator: what is told of the index
     python -m benchmarks.learning sprites --seeds 0,1,2                 # the same on a VAE of sprites
     python -m benchmarks.learning property --seeds 0,1,2                # every factor of the warped generator
@@ -143,8 +143,8 @@ FEW: dict[str, tuple[Make, float]] = {
         for n in (8, 16, 64)
     },
 }
-# What the grid on the generator with seed 100 left; see the file.
-CHOSEN = ("linear", "no equation")
+# What the grid on the generators with seeds 100 and 101 left; see `tuning` in the file.
+CHOSEN = ("linear", "no equation", "hamilton-jacobi, viscosity 2, 16 terms, exact", "travelling wave, weight 5")
 
 
 def measured_pairs(name: str, make: Make, weight: float, seed: int, warp: float, codes: int) -> dict[str, Any]:
@@ -624,20 +624,21 @@ def main() -> None:
     parser.add_argument("--warp", default="1.0", help="comma-separated")
     parser.add_argument("--flows", default="", help="separated by ;")
     parser.add_argument("--codes", type=int)
-    parser.add_argument("--tune", action="store_true", help="the whole grid of `few`")
+    parser.add_argument("--tune", action="store_true", help="the whole grid of `few`, kept apart")
     parser.add_argument("--json", type=Path, default=FILE)
     parser.add_argument("--table", action="store_true", help="print the tables of what the file holds")
     asked = parser.parse_args()
     if asked.section:
         names = [name.strip() for name in asked.flows.split(";") if name.strip()]
-        names = list(FEW) if asked.tune else names
+        names = names or list(FEW) if asked.tune else names
         seeds = [int(seed) for seed in asked.seeds.split(",")]
         warps = [float(warp) for warp in asked.warp.split(",")]
         codes = asked.codes or CODES.get(asked.section, 0)
         for one in SECTIONS[asked.section](seeds, warps, names, codes):
             found = json.loads(asked.json.read_text()) if asked.json.exists() else {}
-            rest = [run for run in found.get(asked.section, []) if key_of(run) != key_of(one)]
-            found[asked.section] = [*rest, one]
+            section = "tuning" if asked.tune else asked.section
+            rest = [run for run in found.get(section, []) if key_of(run) != key_of(one)]
+            found[section] = [*rest, one]
             asked.json.write_text(json.dumps(found, indent=1) + "\n")
             shown = {key: round(value, 4) for key, value in one.items() if isinstance(value, float)}
             print(one["flow"], one["seed"], shown, flush=True)

@@ -5,8 +5,8 @@
 Properties f of images (how much ink, how slanted, how wide) are climbed in the latent space of a small VAE that learns
 scikit-learn's 1797 digits first: up the gradient, up the gradient with noise, and along potentials that are trained to
 raise the property and obey the wave equation. Writes a table with the controls (straight lines in random directions,
-random walks, the line along the regression), strips, and property_flow.json. Takes about 2 minutes; `--quick`, which
-nobody should believe, 15 s.
+random walks, the line along the regression), strips, and property_flow.json. Takes about half a minute; `--quick`,
+which nobody should believe, 6 s.
 Run: python examples/property_flow.py
      python examples/property_flow.py --generator warped --output warped     # known factors, no training of a VAE
 """
