@@ -34,7 +34,7 @@ from pinnflow.latent.structured_training import train_structured_vae
 from pinnflow.latent.transitions import fit_linear_transition
 
 FILE = Path(__file__).with_suffix(".json")
-BEYOND = 8  # steps of the longest sequences that are measured; 5 are learned
+STEPS, BEYOND = 5, 8  # steps that are learned, and of the longest sequences that are measured
 
 # Iterations are such that the processor time is about the same.
 MODELS: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ def measure(data: str, name: str, seed: int, *, rows: int = 200, samples: int = 
     train = moving_images(data, count=8000, seed=seed, **size)
     test = moving_images(data, count=500, seed=1000 + seed, part="test", **size)
     begun = time.process_time()
-    model = train_structured_vae(train, **MODELS[name], seed=seed, progress=False)
+    model = train_structured_vae(train, **MODELS[name], steps=STEPS, seed=seed, progress=False)
     found: dict[str, Any] = {"data": train.name, "model": name, "seed": seed, "processor": time.process_time() - begun}
     found |= {"iterations": MODELS[name]["iterations"], "rows": rows, "samples": samples, "machine": machine()}
     some = torch.arange(rows)
@@ -116,21 +116,21 @@ def machine() -> str:
     )
 
 
-def gain(runs: list[dict[str, Any]], data: str, name: str, seed: int, measured: str) -> tuple[float, float] | None:
-    """How many nats an image the model is above the VAE without flow, on the same data, and the standard error."""
-    pair = [run for which in (name, "no flow") for run in runs if _key(run) == (data, which, seed) and measured in run]
-    if len(pair) != 2:
+def gain(runs: list[dict[str, Any]], run: dict[str, Any], measured: str) -> tuple[float, float] | None:
+    """How many nats an image a run is above the VAE without flow, on the same data, and the standard error."""
+    plain = [one for one in runs if _key(one) == (run["data"], "no flow", run["seed"])]
+    if not plain:
         return None
-    model, plain = (torch.tensor(_each(run, measured)) for run in pair)
-    away = model - plain
+    base = _each(plain[0], "images" if measured == "images" else "sequence")
+    away = torch.tensor(_each(run, measured)) - torch.tensor(base)
     return float(away.mean()), float(away.std() / len(away) ** 0.5)
 
 
 def _each(run: dict[str, Any], measured: str) -> list[float]:
     """Nats an image, of every sequence."""
-    length = len(run["images"])
-    if measured == "sequence":
-        return [value / length for value in run["sequence"]["each"]]
+    length = STEPS + 1
+    if measured != "images":
+        return [value / length for value in run[measured]["each"]]
     return [sum(values) / length for values in zip(*(one["each"] for one in run["images"]))]
 
 
@@ -139,34 +139,32 @@ def _key(run: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def table(runs: list[dict[str, Any]], data: str) -> str:
-    """Medians over the seeds in Markdown, with the smallest and the largest."""
+    """Medians over the seeds in Markdown, with the smallest and the largest; controls have rows of their own."""
     head = ["model", "fits", "sequence, nats an image", "gain", "single image, nats", "gain", "error", "beyond"]
     head += ["index", "CPU s"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name in MODELS:
         mine = [run for run in runs if run["data"] == data and run["model"] == name]
-        if not mine:
-            continue
-        cells: list[str] = []
-        for measured in ("sequence", "images"):
-            has = [run for run in mine if measured in run]
-            values = [sum(_each(run, measured)) / run["rows"] for run in has]
-            gains = [gain(runs, data, name, run["seed"], measured) for run in has] if name != "no flow" else []
-            known = [one for one in gains if one is not None]
-            cells.append(_spread(values, 1))
-            error = f" +- {median(e for _, e in known):.1f}" if known else ""
-            cells.append(_spread([value for value, _ in known], 1) + error)
-        after = [run["sequence, linear afterwards"] for run in mine if "sequence, linear afterwards" in run]
-        if after:
-            cells[0] += f"; with linear afterwards {_spread([one['value'] / 6 for one in after], 1)}"
-        ways = list(mine[0]["errors"])
-        best = min(ways, key=lambda way: median(run["errors"][way]["error"] for run in mine))
-        cells += [_spread([run["errors"][best][part] for run in mine], 2) for part in ("error", "beyond")]
-        if best != "own":
-            cells[-2] += f" ({best})"
-        index = [run["index"]["accuracy"] for run in mine if "index" in run]
-        lines.append([name, str(len(mine)), *cells, _spread(index, 3), _spread([r["processor"] for r in mine], 0)])
+        for how in mine[0]["errors"] if mine else ():
+            own = how in ("own", "still")  # else a control: the same encoder and decoder
+            called = {"own": name, "still": f"{name}, to stay"}.get(how, f"{name}, {how}")
+            cells = [*_nats(runs, mine, "sequence" if own else f"sequence, {how}")]
+            cells += _nats(runs, mine, "images") if own else ["-", "-"]
+            cells += [_spread([run["errors"][how][part] for run in mine], 2) for part in ("error", "beyond")]
+            index = [run["index"]["accuracy"] for run in mine if own and "index" in run]
+            cells += [_spread(index, 3), _spread([run["processor"] for run in mine], 0) if own else "-"]
+            lines.append([called, str(len(mine)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _nats(runs: list[dict[str, Any]], mine: list[dict[str, Any]], measured: str) -> list[str]:
+    """Two cells: nats an image, and the gain on the VAE without flow with the median of its standard errors."""
+    has = [run for run in mine if measured in run]
+    gains = [gain(runs, run, measured) for run in has]
+    known = [one for one in gains if one is not None and one != (0.0, 0.0)]
+    error = f" +- {median(e for _, e in known):.1f}" if known else ""
+    values = [sum(_each(run, measured)) / run["rows"] for run in has]
+    return [_spread(values, 1), _spread([value for value, _ in known], 1) + error]
 
 
 def _spread(values: list[float], digits: int) -> str:

@@ -104,7 +104,7 @@ def show(path, flows, test):
             path_of_codes = flow.traverse(model.vae.encode(target[0])[0], int(potential[k]), BEYOND, None)
             label = "VAE, then linear" if label == "no flow" else label.replace("hamilton-jacobi", "flow")
             groups[name][label.replace("index ", "")] = model.vae.decode(path_of_codes)[:, 0]
-    title = "continued from the first image of the target; right of the line: longer than learned"
+    title = "from the first image on; right of the line: longer than learned"
     plot_sequences(path, groups, trained=5, title=title)
 
 

@@ -53,7 +53,7 @@ def plot_sequences(
             x = (MARGIN + (t + 0.5) * TILE) / (wide + 0.1)
             figure.text(x, (top + 0.04) / high, str(t), color=FAINT, size=9, ha="center", va="bottom")
         for name, rows in groups.items():
-            figure.text(0.08 / wide, (top - 0.1) / high, name, color=INK, size=10.5, va="center", weight="bold")
+            figure.text(0.08 / wide, (top - 0.13) / high, name, color=INK, size=10.5, va="center", weight="bold")
             for i, (label, images) in enumerate(rows.items()):
                 bottom = top - 0.2 - (i + 1) * TILE
                 strip = np.ones((h, length * (w + gap) - gap, 3))
