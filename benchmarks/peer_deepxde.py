@@ -17,6 +17,7 @@ import numpy as np
 import sympy
 import torch
 
+from benchmarks.boxes import BOXES
 from benchmarks.statements import ROWS
 
 RATE = 1e-3  # of Adam
@@ -75,7 +76,40 @@ def poisson():
     return data, dde.nn.FNN([2] + [50] * 4 + [1], "tanh", "Glorot uniform"), 50_000
 
 
-PROBLEMS = {1: burgers, 6: wave, 11: poisson}
+def cube(number: int):
+    """A problem of `boxes.py` that is linear with given values on all faces, network and points as for Poisson."""
+    problem = BOXES[number].declare()
+    (u,) = problem.fields
+    equation = (problem.equations[0].lhs.doit() - problem.equations[0].rhs.doit()).expand()
+    columns = list(problem.columns)
+    # Numbers that stay under a function, such as exp(-50), are evaluated first.
+    equation = equation.xreplace({part: part.evalf() for part in equation.atoms(sympy.Function) if part.is_number})
+    orders = sorted(equation.atoms(sympy.Derivative), key=str)
+    torch_functions = [{name: getattr(torch, name) for name in ("sin", "cos", "exp", "tanh", "sqrt")}, "math"]
+    coefficients = [sympy.lambdify(columns, equation.coeff(d), torch_functions) for d in orders]
+    rest = equation.xreplace({d: sympy.Integer(0) for d in orders}).xreplace({u: sympy.Integer(0)})
+    source = sympy.lambdify(columns, rest, torch_functions)
+    exact = sympy.lambdify(columns, problem.exact[u], "numpy")
+    place = dde.geometry.Cuboid([0, 0, 0], [1, 1, 1])
+
+    def residual(xyz, values):
+        x = [xyz[:, i : i + 1] for i in range(3)]
+        total = source(*x)
+        for derivative, coefficient in zip(orders, coefficients, strict=True):
+            axes = [columns.index(v) for v, count in derivative.variable_count for _ in range(count)]
+            if len(axes) == 1:
+                found = dde.grad.jacobian(values, xyz, i=0, j=axes[0])
+            else:
+                found = dde.grad.hessian(values, xyz, i=axes[0], j=axes[1])
+            total = total + coefficient(*x) * found
+        return total
+
+    faces = dde.icbc.DirichletBC(place, lambda p: exact(*p.T)[:, None], lambda _, here: here)
+    data = dde.data.PDE(place, residual, faces, num_domain=4000, num_boundary=1200)
+    return data, dde.nn.FNN([3] + [50] * 4 + [1], "tanh", "Glorot uniform"), 50_000
+
+
+PROBLEMS = {1: burgers, 6: wave, 11: poisson, "box 1": lambda: cube(1), "box 2": lambda: cube(2)}
 
 
 class Clock(dde.callbacks.Callback):
@@ -89,8 +123,8 @@ class Clock(dde.callbacks.Callback):
         self.model.stop_training = self.now() > self.end
 
 
-def solve(row: int, seconds: float, seed: int, now, precision: str = "float32"):
-    """Trains for `seconds` of the clock `now`; gives the values `[n]` of u at points `[n, 2]`, columns as declared."""
+def solve(row: int | str, seconds: float, seed: int, now, precision: str = "float32"):
+    """Trains for `seconds` of the clock `now`; gives the values `[n]` of u at points `[n, D]`, columns as declared."""
     begin = now()
     dde.config.set_random_seed(seed)
     dde.config.set_default_float(precision)
@@ -101,5 +135,5 @@ def solve(row: int, seconds: float, seed: int, now, precision: str = "float32"):
     dde.optimizers.config.LBFGS_options.update(iter_per_step=L_BFGS_CHUNK, fun_per_step=L_BFGS_CHUNK * 5 // 4)
     model.compile("L-BFGS")
     model.train(callbacks=[Clock(now, begin + seconds)], verbose=0)
-    order = [0, 1] if row == 11 else [1, 0]  # DeepXDE has time last
+    order = {1: [1, 0], 6: [1, 0], 11: [0, 1]}.get(row, [0, 1, 2])  # DeepXDE has time last
     return lambda points: model.predict(points[:, order])[:, 0].astype(float)

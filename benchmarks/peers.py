@@ -3,7 +3,8 @@
     python -m pip install -e '.[bench]'
     python -m benchmarks.peers --seconds 60 --seeds 0,1 --json peers.json
 
-Burgers, wave and Poisson are rows 1, 6 and 11 of `statements.py`. pinnflow gets the declaration and takes what it
+Burgers, wave and Poisson are rows 1, 6 and 11 of `statements.py`; two problems with layers in a cube are those of
+`boxes.py`, where scimba's and a classical solver's side is not written. pinnflow gets the declaration and takes what it
 takes; the peers train until the time is up. Each run is a fresh process that has the machine to itself. Errors are
 relative L2 on the 5,000 fresh points of `accuracy.py`. The classical solver's time is that to pinnflow's error.
 
@@ -20,17 +21,18 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from benchmarks.accuracy import FLOOR, surroundings
+from benchmarks.boxes import BOXES
 from benchmarks.classical import time_to
 from benchmarks.statements import ROWS
 
-CHOSEN = (1, 11, 6)
+PROBLEMS = {**{number: ROWS[number] for number in (1, 11, 6)}, **{f"box {n}": BOXES[n] for n in (1, 2)}}
 TOOLKITS = {
     "pinnflow": "pinnflow-pde",
     "DeepXDE": "deepxde",
@@ -39,20 +41,22 @@ TOOLKITS = {
 }
 
 
-def error_of(row: int, values: Callable[[np.ndarray], np.ndarray], points: int = 5000, seed: int = 12345) -> float:
+def error_of(
+    row: int | str, values: Callable[[np.ndarray], np.ndarray], points: int = 5000, seed: int = 12345
+) -> float:
     """Relative L2 error on the points of the accuracy table; `values` of `[n, 2]`, columns as the coordinates."""
-    problem = ROWS[row].declare()
+    problem = PROBLEMS[row].declare()
     rng = np.random.default_rng(seed)
     place = [rng.uniform(*problem.bounds[c], points) for c in problem.coordinates]
-    expected = np.asarray(ROWS[row].make_reference(problem)(*place)).reshape(-1)
+    expected = np.asarray(PROBLEMS[row].make_reference(problem)(*place)).reshape(-1)
     return float(np.linalg.norm(values(np.column_stack(place)) - expected) / np.linalg.norm(expected))
 
 
-def run(toolkit: str, row: int, seconds: float, seed: int, processor: bool) -> dict:
+def run(toolkit: str, row: int | str, seconds: float, seed: int, processor: bool) -> dict:
     """One run, in a process of its own; imports are not timed."""
     facts, now = {}, time.process_time if processor else time.perf_counter
     if toolkit == "pinnflow":
-        problem = ROWS[row].declare()
+        problem = PROBLEMS[row].declare()
 
         def solve():
             solution = problem.fit(seed=seed, progress=False)
@@ -85,7 +89,13 @@ def alone(*arguments) -> dict:
         return pool.submit(run, *arguments).result()
 
 
-def compare(seconds: float, seeds: list[int], json_file: str | None = None, processor: bool = False) -> list[dict]:
+def compare(
+    seconds: float,
+    seeds: list[int],
+    json_file: str | None = None,
+    processor: bool = False,
+    rows: Sequence = tuple(PROBLEMS),
+) -> list[dict]:
     """All runs, printed as they end; a failed run is a row with `failed`."""
     if processor:  # read by the libraries of the processes to come
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -105,9 +115,9 @@ def compare(seconds: float, seeds: list[int], json_file: str | None = None, proc
             with open(json_file, "w") as file:
                 json.dump({"surroundings": facts, "results": results}, file, indent=1)
 
-    for row in CHOSEN:
+    for row in rows:
         for toolkit, package in TOOLKITS.items():
-            if not versions.get(package):
+            if not versions.get(package) or (package == "scimba" and row not in ROWS):
                 continue
             for seed in seeds:
                 try:
@@ -116,7 +126,7 @@ def compare(seconds: float, seeds: list[int], json_file: str | None = None, proc
                     name = f"{type(error).__name__}: {error}"
                     keep({"row": row, "toolkit": toolkit, "seed": seed, "failed": name})
         own = [r["error"] for r in results if r["row"] == row and r["toolkit"] == "pinnflow" and "error" in r]
-        if own:
+        if own and row in ROWS:
             target = max(FLOOR, *own)
             found = time_to(row, target, lambda u, row=row: error_of(row, lambda p: u(*p.T)), processor)
             keep({"row": row, "classical": True, **found})
@@ -126,27 +136,29 @@ def compare(seconds: float, seeds: list[int], json_file: str | None = None, proc
 def table(results: list[dict]) -> str:
     """Markdown: the worst error and the longest time over the seeds."""
     lines = ["| problem | solved by | relative L2 error | seconds |", "|---|---|---|---|"]
-    for row in CHOSEN:
+    for row in dict.fromkeys(r["row"] for r in results):
         for toolkit in dict.fromkeys(r["toolkit"] for r in results if r["row"] == row):
             runs = [r for r in results if r["row"] == row and r["toolkit"] == toolkit]
             if any("failed" in r for r in runs):
-                lines.append(f"| {ROWS[row].title} | {toolkit} | failed | |")
+                lines.append(f"| {PROBLEMS[row].title} | {toolkit} | failed | |")
                 continue
             error, seconds = max(r["error"] for r in runs), max(r["seconds"] for r in runs)
             took = f"{seconds:.0f}" if seconds >= 9.5 else f"{seconds:.2g}"
-            lines.append(f"| {ROWS[row].title} | {toolkit} | {error:.0e} | {took} |")
+            lines.append(f"| {PROBLEMS[row].title} | {toolkit} | {error:.0e} | {took} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="wall time of each peer")
+    parser.add_argument("--rows", default=",".join(map(str, PROBLEMS)), help="separated by commas")
     parser.add_argument("--seeds", default="0,1", help="numbers, separated by commas")
     parser.add_argument("--processor", action="store_true", help="count processor time of one thread, not wall time")
     parser.add_argument("--json", help="file for the results")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    print(table(compare(arguments.seconds, seeds, arguments.json, arguments.processor)))
+    rows = [int(row) if row.isdigit() else row for row in arguments.rows.split(",")]
+    print(table(compare(arguments.seconds, seeds, arguments.json, arguments.processor, rows)))
 
 
 if __name__ == "__main__":

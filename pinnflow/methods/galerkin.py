@@ -41,6 +41,7 @@ PERFECT = 1e-11
 UNRESOLVED = 1e-2  # relative residual above which rounds do not stall
 STEPS = 20  # of Newton's method
 RELAXATIONS = 60  # steps in a pseudo-time
+EXPLODED = 3.0  # factor by which a step in pseudo-time may enlarge the residual
 SETTLED = 1e-3  # relative change of such a step after which Newton's method takes over
 LINEAR_TOLERANCE = 1e-11
 STEP_TOLERANCE = 1e-4  # of the linear system of a Newton step
@@ -231,18 +232,22 @@ class Galerkin:
         """
         state = np.zeros(brick.size)
         value = brick.residual(state)
-        first = last = np.linalg.norm(value)
-        rate = 0.0
+        last = float(np.linalg.norm(value))
+        rate = max(brick.reaction(), float(np.quantile(np.abs(brick.diagonal()), 0.01)))
         for _ in range(RELAXATIONS):
             diagonal = brick.diagonal()
-            rate = max(brick.reaction() * last / first, rate / 3)
             toward = np.sign(np.median(diagonal)) * rate
             change, _ = brick.solve(-value, diagonal, STEP_TOLERANCE, self.task.clock.over, toward)
-            state = state + change
-            value = brick.residual(state)
-            last = np.linalg.norm(value)
-            if not np.isfinite(last) or self.task.clock.over():
+            moved = state + change
+            value = brick.residual(moved)
+            size = float(np.linalg.norm(value))
+            if self.task.clock.over():
                 return None
+            if not size <= EXPLODED * last:
+                value, rate = brick.residual(state), 5 * rate
+                continue
+            rate = rate * min(max(size / last, 1 / 3), 2.0)
+            state, last = moved, size
             if np.linalg.norm(change) <= SETTLED * np.linalg.norm(state):
                 break
         return self.newton(brick, state)

@@ -45,7 +45,11 @@ def test_the_time_limit_is_kept(limit):
 
 
 def test_a_solution_that_is_not_resolved_says_so():
-    solution = burgers().fit(time_limit=0.15)
+    def interrupt(entry):  # by the first round, which is too coarse, on any machine
+        if entry["stage"] == "round":
+            raise KeyboardInterrupt
+
+    solution = burgers().fit(callbacks=[interrupt])
     assert not solution.success
     assert "NOT SOLVED" in solution.stop
     assert solution.error_estimate > 1e-2
