@@ -6,6 +6,7 @@ use it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
 from collections.abc import Mapping
@@ -297,7 +298,9 @@ class Compiled:
         """dtype and device of points and results."""
         like = None
         if isinstance(module, nn.Module):
-            like = next((p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()), None)
+            like = next(
+                (p for p in itertools.chain(module.parameters(), module.buffers()) if p.is_floating_point()), None
+            )
         first = next(iter(self.points.values()))
         dtype = self._dtype or (like.dtype if like is not None else first.dtype)
         return dtype, torch.device(self._device or (like.device if like is not None else first.device))

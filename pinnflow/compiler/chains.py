@@ -14,6 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from pinnflow.compiler.jet import is_recorded
+
 Value = Tensor | float | None
 """A tensor, a constant, or None for an exact zero."""
 
@@ -72,6 +74,12 @@ def weighted(weights: Sequence[Sequence[float]], values: Value) -> Value:
         return None
     if len(weights) > 1 and len(values) == 1:
         return values.new_tensor([row[0] for row in weights]).reshape(-1, *[1] * (values.ndim - 1)) * values
+    if len(weights) > 1 and is_recorded():  # in one expression, where rows put together would be written to memory
+        columns, total = values.new_tensor(weights), None
+        for j, value in enumerate(values.unbind(0)):
+            if any(row[j] for row in weights):
+                total = add(total, columns[:, j].reshape(-1, *[1] * value.ndim) * value)
+        return values.new_zeros(len(weights), *values.shape[1:]) if total is None else total
     if len(weights[0]) > 8:
         return torch.tensordot(values.new_tensor(weights), values, 1)
     rows = [_weighted(row, values) for row in weights]

@@ -118,15 +118,16 @@ def gradients(w: Sequence[Value], given: Sequence[Value], tops: Tops | None, fra
         if j == 1:
             total = accumulate(weighted(_columns(frame.rows), total), w[0], given[1])
             if frame.sums and sums is not None and w[n] is not None:
-                pieces = [None] * len(frame.basis)
-                for place, (g, i, _) in enumerate(frame.sums):
-                    pieces[i] = accumulate(pieces[i], w[n][place], sums[g], n + 1)
-                total = add(total, _stacked(pieces))
+                for g in range(tops.count):
+                    places = {i: place for place, (h, i, _) in enumerate(frame.sums) if h == g}
+                    some = _picked(w[n], list(places.values())) * sums[g : g + 1] * (n + 1)
+                    total = add(total, _spread(some, list(places), len(frame.basis)))
         result.append(total)
     if frame.sums:
         total = times(w[0], given[n])
         if sums is not None and w[1] is not None:
-            total = add(total, (n + 1) * torch.stack([w[1][i] * sums[g] for g, i, _ in frame.sums]))
+            firsts, tops_of = [i for _, i, _ in frame.sums], [g for g, _, _ in frame.sums]
+            total = add(total, (n + 1) * _picked(w[1], firsts) * (_picked(sums, tops_of) if tops.count > 1 else sums))
         result.append(total)
     if tops is not None:
         result.append(times(w[0], sums))
@@ -160,6 +161,13 @@ def _placed(piece, start, width):
     return torch.cat([zeros[0], piece, zeros[1]])
 
 
-def _stacked(pieces):
-    like = next(piece for piece in pieces if piece is not None)
-    return torch.stack([torch.zeros_like(like) if piece is None else piece for piece in pieces])
+def _picked(values, places):
+    return values if places == list(range(len(values))) else values[places]
+
+
+def _spread(values, places, count):
+    """`values` as rows `places` of `count`, the others zero."""
+    if places == list(range(count)):
+        return values
+    rows = dict(zip(places, values.unbind(0), strict=True))
+    return torch.stack([rows[i] if i in rows else torch.zeros_like(values[0]) for i in range(count)])
