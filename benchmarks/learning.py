@@ -132,6 +132,7 @@ WEIGHTS = (1.0, 5.0, 25.0)
 
 FEW: dict[str, tuple[Make, float]] = {
     "linear": (other("linear"), 0.0),
+    "free": (other("free"), 0.0),
     "no equation": (potential("wave", "none"), 0.0),
     **{f"{name}, weight {weight:g}": (potential(name, "soft"), weight) for name in SOFT for weight in WEIGHTS},
     "wave, exact": (potential("wave"), 0.0),
@@ -301,10 +302,10 @@ class SeenSprites:
     """A VAE of sprites that says where x, y, scale, orientation and shape are, as a network sees them in its images."""
 
     def __init__(self, seed: int):
-        self.sequences = moving_images("sprites", count=4000, seed=seed)
-        frames = self.sequences.frames(torch.arange(4000), STEPS)
-        images, read = frames.flatten(0, 1), self.sequences.factors(torch.arange(4000), STEPS).flatten(0, 1)
-        self.vae = train_vae(images, latent_dim=8, beta=0.3, iterations=2500, rate=3e-3, width=256, seed=seed)
+        self.sequences = moving_images("sprites", count=2500, seed=seed)
+        frames = self.sequences.frames(torch.arange(2500), STEPS)
+        images, read = frames.flatten(0, 1), self.sequences.factors(torch.arange(2500), STEPS).flatten(0, 1)
+        self.vae = train_vae(images, latent_dim=8, beta=0.3, iterations=1500, rate=3e-3, width=256, seed=seed)
         self.latent_dim, self.factor_names = self.vae.latent_dim, self.sequences.names
         self.known = Sequences(self.vae.encode, frames, self.sequences.labels)
         others = moving_images("sprites", count=1000, part="test", seed=seed)
@@ -328,7 +329,7 @@ class SeenSprites:
         return torch.cat(rows).unflatten(0, path.shape[:-1])
 
 
-def reader(images: Tensor, factors: Tensor, seed: int, iterations: int = 1500) -> nn.Module:
+def reader(images: Tensor, factors: Tensor, seed: int, iterations: int = 800) -> nn.Module:
     """A network that tells the factors from an image, fitted to rendered ones."""
     torch.manual_seed(seed)
     pixels = images[0].numel()
