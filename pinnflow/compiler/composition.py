@@ -34,7 +34,7 @@ def elementwise(chain, from_value=None):
 
 def composition(chain, from_value, jet: Jet, sums_only: bool = False) -> Jet:
     """f of a jet, from `chain(z, order)`; when `sums_only` without the derivatives below the sums."""
-    value, *slopes = _Composition.apply(
+    value, *slopes, _ = _Composition.apply(
         chain, from_value, jet.widths, jet.tops, jet.frame, sums_only, jet.value, *jet.slopes
     )
     return jet.like(value, slopes)
@@ -71,25 +71,28 @@ class _Composition(torch.autograd.Function):
         results = (outer[0], *_composed(outer[1:], slopes, widths, tops, frame, sums_only))
         # Where f is the identity a result is an argument, which autograd wants as a view.
         given = {id(value), *map(id, slopes)}
-        return tuple(y.view_as(y) if y is not None and id(y) in given else y for y in results)
+        return (*(y.view_as(y) if y is not None and id(y) in given else y for y in results), None)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.chain, ctx.from_value, ctx.widths, ctx.tops, ctx.frame, _, *tensors = inputs
         ctx.set_materialize_grads(False)
         kept = tensors if ctx.from_value is None else [output[0], *tensors[1:]]
-        ctx.save_for_backward(*kept)
-        ctx.save_for_forward(*kept)
+        if output[-1] is not None:
+            ctx.mark_non_differentiable(output[-1])
+        ctx.save_for_backward(*kept, output[-1])
+        ctx.save_for_forward(*kept, output[-1])
         ctx.shapes = [None if z is None else z.shape for z in tensors]
 
     @staticmethod
     def backward(ctx, *gradients):
-        kept, *slopes = ctx.saved_tensors
+        kept, *slopes, squares = ctx.saved_tensors
+        gradients = gradients[:-1]
         weights = None if torch.is_grad_enabled() else _plain_sum(ctx.widths, ctx.tops, ctx.frame, kept, slopes)
-        if weights is not None and gradients[-1] is not None:
+        if weights is not None and squares is not None and gradients[-1] is not None:
             outer = _outer(ctx, kept, 3)
             if all(isinstance(entry, Tensor) for entry in outer[1:]):
-                found = _gradients_by_lines(outer, slopes, weights, gradients, ctx.needs_input_grad[6:])
+                found = _gradients_by_lines(outer, slopes, weights, squares, gradients, ctx.needs_input_grad[6:])
                 return (*[None] * 6, *found)
         w = _bent_slope(ctx, kept, slopes)
         if ctx.frame is not None:
@@ -120,11 +123,11 @@ class _Composition(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, _chain, _from_value, _widths, _tops, _frame, _sums_only, *tangents):
-        kept, *slopes = ctx.saved_tensors
+        kept, *slopes, _ = ctx.saved_tensors
         w = _bent_slope(ctx, kept, slopes)
         if ctx.frame is not None:
             found = framed.product(w, tangents, ctx.tops, ctx.frame, accumulate)
-            return (accumulate(None, w[0], tangents[0]), *found)
+            return (accumulate(None, w[0], tangents[0]), *found, None)
         carried = len(ctx.widths) - (ctx.tops is not None)
         result = []
         for k in range(carried + 1):
@@ -144,7 +147,7 @@ class _Composition(torch.autograd.Function):
                         mixed = accumulate(mixed, left[alive], right[alive], math.comb(k, j))
                 total = add(total, weighted(weights, mixed))
             result.append(total)
-        return tuple(result)
+        return (*result, None)
 
 
 def _composed(outer, slopes, widths, tops, frame, sums_only=False):
@@ -284,7 +287,7 @@ SMALL = 2**14
 
 
 def _by_lines(outer, slopes, weights, sums_only):
-    """First derivatives f' z_i and the sum f' S_z + f'' sum of w_i z_i^2."""
+    """First derivatives f' z_i, the sum f' S_z + f'' sum of w_i z_i^2, and the sum of w_i z_i^2 for the way back."""
     _, first, second = outer[:3]
     lines, total = slopes
     result = None if sums_only else first.new_empty(len(lines), *first.shape)
@@ -293,11 +296,11 @@ def _by_lines(outer, slopes, weights, sums_only):
         if result is not None:
             torch.mul(z, first, out=result[i])
         squares.addcmul_(z, z, value=weight)
-    squares = squares.mul_(second) if squares.shape == second.shape else squares * second
-    return result, (squares if total is None else squares.addcmul_(total[0], first))[None]
+    sums = squares * second
+    return result, (sums if total is None else sums.addcmul_(total[0], first))[None], squares
 
 
-def _gradients_by_lines(outer, slopes, weights, gradients, needed):
+def _gradients_by_lines(outer, slopes, weights, squares, gradients, needed):
     """Those by value, first derivatives and sum: g_i of f' z_i, G of the sum.
 
     By z_i it is f' g_i + 2 w_i f'' G z_i; by the value f' g + f'' (G S_z + sum of z_i g_i), and the third derivative
@@ -307,13 +310,12 @@ def _gradients_by_lines(outer, slopes, weights, gradients, needed):
     lines, total = slopes
     own, by_lines, by_sum = gradients[0], gradients[1], gradients[2][0]
     mixed = torch.zeros_like(first) if total is None else by_sum * total[0]
-    squares, factor = torch.zeros_like(lines[0]), 2 * second * by_sum
+    factor = 2 * second * by_sum
     alike = lines.shape[1] != len(first)  # in all rows
     factor = factor.sum(0, keepdim=True) if alike else factor
     result = torch.empty_like(lines, memory_format=torch.contiguous_format) if needed[1] else lines
     of_lines = [None] * len(lines) if by_lines is None else by_lines.unbind(0)
     for z, g, h, weight in zip(lines.unbind(0), of_lines, result.unbind(0), weights, strict=True):
-        squares.addcmul_(z, z, value=weight)
         if g is not None:
             mixed.addcmul_(z, g)
         if not needed[1]:
