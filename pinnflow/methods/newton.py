@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pinnflow.declare.analysis import is_linear
+from pinnflow.methods import slabs
 from pinnflow.methods.base import Outcome, Task, register_method
 from pinnflow.methods.least_squares import (
     FIRST_SPLINES,
@@ -55,7 +56,8 @@ def solve_newton(task: Task) -> Outcome:
     with one_thread():
         search.first_solution()
     search.pilots()
-    return grow(task, search, until_hopeless=False)
+    outcome = grow(task, search, until_hopeless=False)
+    return slabs.improve(task, search, outcome) if slabs.apply(task) else outcome
 
 
 class NewtonSearch(Search):

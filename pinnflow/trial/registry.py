@@ -22,6 +22,7 @@ HOMES: dict[str, str] = {
     "exact": "pinnflow.trial.coupled",
     "features": "pinnflow.trial.expansion",
     "network": "pinnflow.trial.networks",
+    "slabs": "pinnflow.trial.slabs",
     "sum": "pinnflow.trial.sums",
 }
 
