@@ -27,7 +27,7 @@ def elementwise(chain, from_value=None):
 
         if isinstance(jet, Pending):  # all of it is needed, now that a function of it is
             jet = jet.whole
-        return Pending(jet, jet.value.shape, make)
+        return Pending(jet, jet.value.shape, make, (bound, from_value, jet))
 
     return apply
 
@@ -313,7 +313,7 @@ def _gradients_by_lines(outer, slopes, weights, squares, gradients, needed):
     factor = 2 * second * by_sum
     alike = lines.shape[1] != len(first)  # in all rows
     factor = factor.sum(0, keepdim=True) if alike else factor
-    result = torch.empty_like(lines, memory_format=torch.contiguous_format) if needed[1] else lines
+    result = torch.empty_like(lines, memory_format=_layout(lines)) if needed[1] else lines
     of_lines = [None] * len(lines) if by_lines is None else by_lines.unbind(0)
     for z, g, h, weight in zip(lines.unbind(0), of_lines, result.unbind(0), weights, strict=True):
         if g is not None:
@@ -332,6 +332,11 @@ def _gradients_by_lines(outer, slopes, weights, squares, gradients, needed):
     if own is not None:
         by_value.addcmul_(own, first)
     return by_value, result if needed[1] else None, None if total is None else (first * by_sum)[None]
+
+
+def _layout(lines):
+    """That of `lines` if they fill their memory, as behind `first_layer.through_second_layer`."""
+    return torch.preserve_format if lines.transpose(0, 1).is_contiguous() else torch.contiguous_format
 
 
 def _leading(entries, index, widths, like):

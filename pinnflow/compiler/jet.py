@@ -156,13 +156,17 @@ class Pending(Jet):
         like: a jet along the same directions.
         shape: of the value.
         make: `(whole: bool) -> Jet`; when not whole, derivatives below the sums may be missing.
+        source: for a function of one variable `(chain, from_value, jet)`, what `composition.composition` makes it of.
+
+    Attributes:
+        derivatives: the function's derivatives at the jet's value, where a rule has taken them.
     """
 
-    __slots__ = ("_found", "make", "tail")
+    __slots__ = ("_found", "derivatives", "make", "source", "tail")
 
-    def __init__(self, like: Jet, shape: Sequence[int], make: Callable[[bool], Jet]):
+    def __init__(self, like: Jet, shape: Sequence[int], make: Callable[[bool], Jet], source=None):
         self.widths, self.tops, self.frame, self.tail = like.widths, like.tops, like.frame, torch.Size(shape)
-        self.make, self._found = make, None
+        self.make, self.source, self._found, self.derivatives = make, source, None, None
 
     @property
     def whole(self) -> Jet:

@@ -16,6 +16,7 @@ from torch import Tensor
 from pinnflow.compiler import framed
 from pinnflow.compiler.chains import CHAINS, accumulate, add, weighted
 from pinnflow.compiler.composition import elementwise, elementwise_by_name
+from pinnflow.compiler.first_layer import through_second_layer
 from pinnflow.compiler.jet import RULES, Jet, MissingRule, Pending, is_recorded, is_watched, rule
 
 # -- functions of one variable -----------------------------------------------------------------------------------------
@@ -41,6 +42,9 @@ def _linear(jet, weight, bias=None) -> Jet:
     if not isinstance(jet, Jet) or isinstance(weight, Jet):
         raise MissingRule("linear with weights that depend on the points")
     if isinstance(jet, Pending) and jet.is_untouched and jet.shape[-1] == weight.shape[-1] and weight.ndim == 2:
+        found = through_second_layer(jet, weight, bias) if jet.source else None
+        if found is not None:
+            return found
         shape = (*jet.shape[:-1], len(weight))
         return Pending(jet, shape, lambda all_of_it: _through_layer(jet.some(all_of_it), weight, bias))
     return _through_layer(jet, weight, bias)
