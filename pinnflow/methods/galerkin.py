@@ -233,6 +233,8 @@ class Galerkin:
         state = np.zeros(brick.size)
         value = brick.residual(state)
         last = float(np.linalg.norm(value))
+        if not np.isfinite(last):
+            return None
         rate = max(brick.reaction(), float(np.quantile(np.abs(brick.diagonal()), 0.01)))
         for _ in range(RELAXATIONS):
             diagonal = brick.diagonal()
@@ -256,6 +258,8 @@ class Galerkin:
         """Follow F(u) = (1 - s) F(0) from s = 0, where zero solves it, to s = 1."""
         state = np.zeros(brick.size)
         whole = brick.residual(state)
+        if not np.isfinite(whole).all():
+            return None
         share, step = 0.0, 0.25
         while share < 1.0:
             target = min(1.0, share + step)
