@@ -134,6 +134,7 @@ FEW: dict[str, tuple[Make, float]] = {
     "linear": (other("linear"), 0.0),
     "free": (other("free"), 0.0),
     "no equation": (potential("wave", "none"), 0.0),
+    "no equation, width 12": (potential("wave", "none", hidden=12), 0.0),
     **{f"{name}, weight {weight:g}": (potential(name, "soft"), weight) for name in SOFT for weight in WEIGHTS},
     "wave, exact": (potential("wave"), 0.0),
     "travelling wave, exact": (potential("travelling wave"), 0.0),

@@ -71,10 +71,10 @@ LINKS = ("", "C", "CC", "OC", "NC", "C(=O)")
 
 
 # Declare: molecules as pictures of symbols
-def assembled():
+def assembled(groups=GROUPS):
     """SELFIES of all molecules that can be put together, as lists of symbols."""
     found = {}
-    for ring, link, a, b in product(RINGS, LINKS, GROUPS, GROUPS):
+    for ring, link, a, b in product(RINGS, LINKS, groups, groups):
         molecule = Chem.MolFromSmiles(ring.format(a=link + a, b=b))
         if molecule is not None:
             found[Chem.MolToSmiles(molecule)] = None
@@ -97,9 +97,11 @@ class Alphabet:
 
     def smiles(self, x):
         """The molecules that pictures show, by the largest symbol of each place."""
-        return [
-            selfies.decoder("".join(self.symbols[i] for i in row if i > 0)) for row in x[:, 0].argmax(dim=2).tolist()
-        ]
+        rows = x[:, 0].argmax(dim=2).tolist()
+        return [decoded("".join(self.symbols[i] for i in row if i > 0)) for row in rows]
+
+
+decoded = cache(selfies.decoder)
 
 
 @cache
@@ -123,9 +125,9 @@ def main():
     asked = parser.parse_args()
     begun = time.process_time()
     asked.output.mkdir(parents=True, exist_ok=True)
-    walks, fits, iterations = (30, 30, 200) if asked.quick else (300, 200, 5000)
+    walks, fits, iterations = (30, 30, 200) if asked.quick else (200, 200, 5000)
 
-    words = assembled()
+    words = assembled(GROUPS[:6] if asked.quick else GROUPS)
     alphabet = Alphabet(words)
     x = alphabet.pictures(words)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(asked.seed))
