@@ -245,7 +245,7 @@ def _order_of(request):
 # -- predicted cost ----------------------------------------------------------------------------------------------------
 # In units of one evaluation with its gradient by the weights. The constants were fitted to benchmarks/derivatives.py: a
 # tanh network of 4 x 64 with 2048 points in float32, eagerly on one CPU core, orders 1 to 4 in 2 and 3 columns. There
-# predictions are within 30 %.
+# predictions of the ratio are within a factor of 1.5.
 
 COSTS: dict[str, Callable[[Sequence[Request], Lines], float | None]] = {}
 """`{rule: function(requests, lines) -> cost, or None when the rule does not apply}`; the cheapest is taken."""

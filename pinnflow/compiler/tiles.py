@@ -8,8 +8,10 @@ next one begins. Needs no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pinnflow.compiler.plan import Pass
 
 CACHE = 3 * 2**18
 """Bytes that a layer's jet may take: three quarters of the MiB that a core of today's processors has to itself."""
@@ -58,6 +60,6 @@ def pieces(rows: int, wanted: float) -> int:
     return min(found, key=lambda k: abs(math.log(rows / k / wanted)), default=1)
 
 
-def carried(passes: Mapping[str, int] | Sequence, names: Sequence[str]) -> int:
+def carried(passes: Sequence[Pass], names: Sequence[str]) -> int:
     """Coefficients that are carried for the points of these blocks, the value included."""
     return sum(1 + len(one.lines.passes) for one in passes if set(one.blocks) & set(names))
