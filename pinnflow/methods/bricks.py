@@ -28,7 +28,7 @@ from pinnflow.compiler.lowering import lower
 from pinnflow.methods.base import Task, Term
 from pinnflow.methods.placement import Sample, quadrature
 from pinnflow.methods.rows import row_terms
-from pinnflow.methods.spaces import composite_gauss
+from pinnflow.methods.spline_products import composite_gauss
 from pinnflow.trial.expansion import Expansion, FeatureTrial
 from pinnflow.trial.features import Product, Spline
 

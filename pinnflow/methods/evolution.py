@@ -16,7 +16,6 @@ from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_i
 from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, measure, row_terms, widest_equation
 from pinnflow.methods.spaces import Spaces
-from pinnflow.methods.spaces import even_share as even_share
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.evolution import EvolutionTrial
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pinnflow.methods.base import Task
 from pinnflow.methods.rows import Function, row_terms
-from pinnflow.methods.spaces import composite_gauss, even_share
+from pinnflow.methods.spaces import spread
+from pinnflow.methods.spline_products import composite_gauss
 from pinnflow.trial.expansion import Expansion
 from pinnflow.trial.features import Product, Spline
 
@@ -45,14 +46,8 @@ def place(task: Task, sample: Sample | None, size: int, degree: int) -> list[Spl
     """
     columns = range(task.dimension)
     monitors = [None if sample is None else monitor(task, sample, axis) for axis in columns]
-    variation = np.array([1.0 if m is None else max(float(np.mean(m)), 1e-300) for m in monitors])
-    shares = np.clip(variation / np.exp(np.mean(np.log(variation))), 0.2, 5.0)
-    axes = []
-    for axis, (found, factor) in enumerate(zip(monitors, shares, strict=True)):
-        periodic = task.periodic[axis]
-        count = max(round(size ** (1 / task.dimension) * factor), 2 * degree + 2)
-        axes.append(Spline(degree, even_share(found, count if periodic else count - degree), periodic))
-    return axes
+    variation = [1.0 if m is None else float(np.mean(m)) for m in monitors]
+    return spread(monitors, variation, size, degree, task.periodic)
 
 
 def scattered(task: Task, function: Function) -> Sample:

@@ -6,6 +6,8 @@ and waves, shared out by how the weights decay. The plane: splines along both ax
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -14,7 +16,7 @@ from pinnflow.methods.form import Form
 from pinnflow.methods.modes import ModalSystem, semilinear
 from pinnflow.methods.semidiscrete import DenseSystem
 from pinnflow.methods.sheets import SparseSystem
-from pinnflow.methods.spline_products import Sheet
+from pinnflow.methods.spline_products import Sheet, composite_gauss
 from pinnflow.methods.system import Grid, System, end_points, has_constant_slopes, tensor_grid
 from pinnflow.trial.evolution import EvolutionTrial
 from pinnflow.trial.features import Basis, Product, Spline, product_indices
@@ -23,6 +25,7 @@ DEGREE = 9
 SHEET_DEGREE = 5
 MODE_DEGREE = 7
 SHAPE_TAIL = 1e-4
+FLOOR = 0.25  # part of the knots that is spread evenly
 PLANE_FLOOR = 0.6  # part of the knots that is spread evenly in the plane, where layers seldom follow an axis
 
 
@@ -79,13 +82,10 @@ class Spaces:
         last = next((r.trial for r in reversed(self.rounds) if r.score < 0.5), None)
         found = [(None, 1.0) if last is None else self._monitor(last, axis) for axis in self.space]
         monitors, variation = zip(*found, strict=True)
-        share = np.clip(np.sqrt(variation[0] / max(variation[1], 1e-300)), 0.2, 5.0)
+        periodic = [task.periodic[column] for column in self.space]
         axes: list[Spline | None] = [None] * task.dimension
-        for column, monitor, factor in zip(self.space, monitors, (share, 1 / share), strict=True):
-            periodic = task.periodic[column]
-            count = max(round(size**0.5 * factor), 2 * degree + 2)
-            pieces = count if periodic else count - degree
-            axes[column] = Spline(degree, even_share(monitor, pieces, floor), periodic)
+        for column, spline in zip(self.space, spread(monitors, variation, size, degree, periodic, floor), strict=True):
+            axes[column] = spline
         return axes
 
     def basis(self, family: str, size: int) -> tuple[Basis, Grid, int]:
@@ -178,17 +178,38 @@ class Spaces:
         return monitor, square**0.5
 
 
-def even_share(monitor: np.ndarray | None, pieces: int, floor: float = 0.25) -> np.ndarray:
+def spread(
+    monitors: Sequence[np.ndarray | None],
+    variation: Sequence[float],
+    size: int,
+    degree: int,
+    periodic: Sequence[bool],
+    floor: float = FLOOR,
+) -> list[Spline]:
+    """Splines along several axes, about `size` products of them, shared out by how much a function varies along each.
+
+    Args:
+        monitors: per axis where it varies, on even places; None for even knots.
+        variation: per axis how much.
+        size: of the products.
+        degree: of the splines.
+        periodic: per axis.
+        floor: part of each axis that is shared out evenly.
+    """
+    logarithms = np.log(np.maximum(variation, 1e-300))
+    axes = []
+    for monitor, factor, closed in zip(
+        monitors, np.clip(np.exp(logarithms - logarithms.mean()), 0.2, 5.0), periodic, strict=True
+    ):
+        count = max(round(size ** (1 / len(logarithms)) * factor), 2 * degree + 2)
+        axes.append(Spline(degree, even_share(monitor, count if closed else count - degree, floor), closed))
+    return axes
+
+
+def even_share(monitor: np.ndarray | None, pieces: int, floor: float = FLOOR) -> np.ndarray:
     """`[pieces + 1]` knots on [-1, 1] that share out a monitor, and the part `floor` of the axis, evenly."""
     if monitor is None or not monitor.any():
         return np.linspace(-1, 1, pieces + 1)
     density = floor + (1 - floor) * monitor / monitor.mean()
     share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return np.interp(np.linspace(0, 1, pieces + 1), share / share[-1], np.linspace(-1, 1, len(monitor)))
-
-
-def composite_gauss(knots: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre places and weights on every piece between knots."""
-    places, weights = np.polynomial.legendre.leggauss(points)
-    low, high = knots[:-1, None], knots[1:, None]
-    return ((low + high) / 2 + (high - low) / 2 * places).ravel(), ((high - low) / 2 * weights).ravel()

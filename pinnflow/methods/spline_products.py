@@ -73,11 +73,7 @@ class Sheet:
             if axis is None:
                 result.append((np.zeros(1), np.ones(1)))
                 continue
-            places, weights = np.polynomial.legendre.leggauss((axis.degree + 3) // 2)
-            low, high = axis.knots[:-1, None], axis.knots[1:, None]
-            result.append(
-                (((low + high) / 2 + (high - low) / 2 * places).ravel(), ((high - low) / 2 * weights).ravel())
-            )
+            result.append(composite_gauss(axis.knots, (axis.degree + 3) // 2))
         return result
 
 
@@ -156,3 +152,10 @@ class Assembly:
         order, columns, pointers = self._pattern
         size = self.counts[0] * self.counts[1]
         return sparse.csr_matrix((np.ravel(total)[order], columns, pointers), (size, size))
+
+
+def composite_gauss(knots: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre places and weights on every piece between knots."""
+    places, weights = np.polynomial.legendre.leggauss(points)
+    low, high = knots[:-1, None], knots[1:, None]
+    return ((low + high) / 2 + (high - low) / 2 * places).ravel(), ((high - low) / 2 * weights).ravel()
