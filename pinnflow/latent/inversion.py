@@ -44,9 +44,9 @@ def solve_fixed_points(
         better = defect < error
         best, error = torch.where(better[:, None], x, best), torch.where(better, defect, error)
     if not bool((error <= allowed).all()):
-        count = int((~(error <= allowed)).sum())
+        rows = int((~(error <= allowed)).sum())
         raise NotSolved(
-            f"{count} of {len(error)} steps could not be walked back (off by up to {float(error.max()):.1e}): the field "
+            f"{rows} of {len(error)} steps could not be walked back (off by up to {float(error.max()):.1e}): the field "
             'contracts too much there; use shorter steps or `integrator="midpoint"`, both ways'
         )
     return best
