@@ -306,7 +306,9 @@ class SeenSprites:
         self.sequences = moving_images("sprites", count=2500, seed=seed)
         frames = self.sequences.frames(torch.arange(2500), STEPS)
         images, read = frames.flatten(0, 1), self.sequences.factors(torch.arange(2500), STEPS).flatten(0, 1)
-        self.vae = train_vae(images, latent_dim=8, beta=0.3, iterations=1500, rate=3e-3, width=256, seed=seed)
+        self.vae = train_vae(
+            images, latent_dim=8, architecture="mlp", beta=0.3, iterations=1500, rate=3e-3, width=256, seed=seed
+        )
         self.latent_dim, self.factor_names = self.vae.latent_dim, self.sequences.names
         self.known = Sequences(self.vae.encode, frames, self.sequences.labels)
         others = moving_images("sprites", count=1000, part="test", seed=seed)
