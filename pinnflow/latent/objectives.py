@@ -103,6 +103,10 @@ class Objective(nn.Module):
     def forward(self, walk: Walk) -> Tensor:
         raise NotImplementedError
 
+    def accuracy(self, walk: Walk) -> float | None:
+        """Share of the walks of a batch whose field is told right, for progress; None where nothing is told."""
+        return None
+
 
 class Classifier(Objective):
     """Cross entropy of a network that has to tell from the change of the image along which field a walk went.
@@ -205,6 +209,12 @@ class Reconstruction(Objective):
         length = (walk.last - walk.first).to(walk.sign) * walk.sign[:, 0]
         missed = (scores[:, -1] - length.to(scores)).abs().mean()
         return (told + self.shift * missed).to(walk.before.dtype)
+
+    @torch.no_grad()
+    def accuracy(self, walk: Walk) -> float:
+        """Share of rows whose field is told right."""
+        scores = self.network(*walk.images)[:, :-1]
+        return float((scores.argmax(dim=1) == walk.k.to(scores.device)).double().mean())
 
 
 class PairNetwork(nn.Module):

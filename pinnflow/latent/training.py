@@ -13,7 +13,7 @@ from torch import nn
 
 from pinnflow.errors import DamagedFile, NonFinite
 from pinnflow.latent.checkpoint import read_state, write_state
-from pinnflow.latent.objectives import Classifier, Objective, Walk
+from pinnflow.latent.objectives import Objective, Walk
 from pinnflow.latent.potentials import scale_slopes
 from pinnflow.latent.rendering import at_rest
 from pinnflow.latent.traversal import Flow, positive
@@ -182,8 +182,9 @@ class TrainedFlow(Flow):
         entry = {"iteration": self.iteration, "loss": float(loss.detach())}
         entry |= {name: float(value.detach()) for name, value in values.items()}
         for one in self.objectives:
-            if isinstance(one, Classifier):
-                entry["accuracy"] = one.accuracy(walk)
+            told = one.accuracy(walk)  # type: ignore[operator]
+            if told is not None:
+                entry["accuracy"] = told
         return entry
 
     def _walk(self, batch) -> Walk:
