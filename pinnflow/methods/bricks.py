@@ -26,11 +26,11 @@ from scipy.sparse.linalg import LinearOperator, gmres
 
 from pinnflow.compiler.lowering import lower
 from pinnflow.methods.base import Task, Term
-from pinnflow.methods.placement import Sample, quadrature
+from pinnflow.methods.placement import Sample, products, quadrature
 from pinnflow.methods.rows import row_terms
 from pinnflow.methods.spline_products import composite_gauss
-from pinnflow.trial.expansion import Expansion, FeatureTrial
-from pinnflow.trial.features import Product, Spline
+from pinnflow.trial.expansion import FeatureTrial
+from pinnflow.trial.features import Spline
 
 SEARCH = 60  # directions of GMRES before it starts again
 RESTARTS = 4
@@ -209,8 +209,16 @@ class Brick:
     def project(self, f: int, values: np.ndarray) -> np.ndarray:
         """`[m_1 ... m_D]`: integrals with every product of eigenfunctions of a field, over the scaled box."""
         for axis in range(self.dimension):
-            values = along((self.table(f, axis, 0) * self.weights[axis][:, None]).T, values, axis)
+            values = along(self._tests[f][axis], values, axis)
         return values
+
+    @cached_property
+    def _tests(self):
+        """Per field and axis `[m, q]`: weights of the quadrature times eigenfunctions."""
+        axes = range(self.dimension)
+        return [
+            [(self.table(f, axis, 0) * self.weights[axis][:, None]).T for axis in axes] for f in range(len(self.lines))
+        ]
 
     def split(self, state: np.ndarray) -> list[np.ndarray]:
         """Per field the weights `[m_1 ... m_D]`."""
@@ -228,10 +236,8 @@ class Brick:
 
     def trial(self, state: np.ndarray) -> FeatureTrial:
         """The fitted function."""
-        grid = np.stack(np.meshgrid(*(np.arange(s.count) for s in self.splines), indexing="ij"), -1)
-        basis = Product(self.splines, torch.as_tensor(grid.reshape(-1, self.dimension)))
         weights = np.concatenate([w.ravel() for w in self.to_splines(state)])
-        return FeatureTrial(Expansion(self.task.frame, (basis,) * len(self.lines)), torch.as_tensor(weights))
+        return FeatureTrial(products(self.task, self.splines), torch.as_tensor(weights))
 
     def nearest(self, sample: Sample) -> np.ndarray:
         """The state whose fields come nearest to those of a function on tensor grids."""

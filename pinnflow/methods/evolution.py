@@ -14,7 +14,7 @@ import numpy as np
 from pinnflow.errors import NotApplicable
 from pinnflow.methods.base import Outcome, Task, meets, register_method, worth_it
 from pinnflow.methods.form import semidiscrete_form
-from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, measure, row_terms, widest_equation
+from pinnflow.methods.rows import DISTANCE_POINTS, Measure, distance, error_share, measure, row_terms, widest_equation
 from pinnflow.methods.spaces import Spaces
 from pinnflow.methods.threads import one_thread
 from pinnflow.trial.evolution import EvolutionTrial
@@ -155,7 +155,7 @@ class Evolution:
         other = next((r for r in ranked[1:] if r.resolution != best.resolution), None)
         if other is None:
             return unknown  # the same twice says nothing
-        share = (best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)) ** SHARE_POWER
+        share = error_share(best.score, other.score) ** SHARE_POWER
         return [gap * share for gap in distance(self.task, self.fresh, self.seen(best), self.seen(other))]
 
     def seen(self, one: Round):

@@ -27,6 +27,7 @@ from pinnflow.methods.rows import (
     atom_values,
     atoms_by_place,
     distance,
+    error_share,
     measure,
     observed,
     row_terms,
@@ -380,6 +381,6 @@ def estimate_errors(task: Task, points: Tensor, ranked: list[Fit]) -> list[float
     if len(ranked) < 2:
         return [ranked[0].score] * len(task.problem.fields)
     best, other = ranked[0], ranked[1]
-    share = best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)
+    share = error_share(best.score, other.score)
     least = SMALLEST * best.score
     return [max(gap * share, least) for gap in distance(task, points, best.trial.function, other.trial.function)]

@@ -106,6 +106,7 @@ class Galerkin:
         self.checks = [task.draw(t, 3000 if t.block.kind == "equation" else 300, rng) for t in row_terms(task)]
         self.fresh = task.draw(widest_equation(task.terms), DISTANCE_POINTS, task.rng(4))
         self.rounds: list[Round] = []
+        self.errors: list[float] = []  # estimates of the best round, per field
         earlier = task.latest  # of another method: a start for Newton's method
         self.model: Sample | None = None
         if earlier is not None and earlier.trial is not None and earlier.score < USABLE:
@@ -124,7 +125,7 @@ class Galerkin:
                 return Outcome(None, float("inf"), float("inf"), self.trouble, "galerkin")
             if done is None:
                 continue
-            estimate = max(self.estimates())
+            estimate = max(self.errors)
             improved = best is None or done.score <= 0.5 * best.score
             stalled = 0 if improved or done.score > UNRESOLVED else stalled + 1
             if meets(estimate, task.tolerance):
@@ -158,12 +159,13 @@ class Galerkin:
             result = measure(task, self.checks, trial.function)
         done = Round(brick, state, trial, result, result.score(), task.clock.elapsed - begin, brick.nominal_seconds())
         self.rounds.append(done)
+        self.errors = self.estimates()
         task.keep(self.outcome("interrupted"))
         task.record(
             "round",
             unknowns=brick.size,
             score=done.score,
-            estimate=max(self.estimates()),
+            estimate=max(self.errors),
             message=f"{brick.words()}, {brick.products} products with the Jacobian",
         )
         return done
@@ -282,7 +284,7 @@ class Galerkin:
 
     def outcome(self, stop: str) -> Outcome:
         """The best round as a result."""
-        best, errors = self.best(), self.estimates()
+        best, errors = self.best(), self.errors
         assert best is not None
         return Outcome(
             best.trial,

@@ -24,7 +24,7 @@ from pinnflow.methods.form import semidiscrete_form
 from pinnflow.methods.forward import RESOLVED, Solved, determined, make_forward
 from pinnflow.methods.initial_state import COUNTS, complete, missing_states
 from pinnflow.methods.joint import solve_joint
-from pinnflow.methods.rows import distance, row_terms
+from pinnflow.methods.rows import distance, error_share, row_terms
 from pinnflow.methods.unknowns import Certainty, Coefficients, Data, Found, certainty, fixed, identifiability_remark
 
 STEPS = 40  # Levenberg-Marquardt steps on one resolution
@@ -360,7 +360,7 @@ class Inversion:
         if len(self.level_states) < 2:
             return 1.0
         before, now = (state.solved.score for state in self.level_states[-2:])
-        return now / max(math.hypot(now, before), 1e-300)
+        return error_share(now, before)
 
     def record(self, state: State) -> None:
         self.task.record("coefficients", score=self.misfit(state), message=self.coefficients.text(state.z))

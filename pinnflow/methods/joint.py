@@ -20,6 +20,7 @@ from pinnflow.methods.newton import NewtonSearch, smooth_extension
 from pinnflow.methods.rows import (
     Function,
     atom_values,
+    error_share,
     linearise,
     measure,
     row_terms,
@@ -253,7 +254,7 @@ class JointSearch(NewtonSearch):
         covariance = known.covariance * (1.0 if noise_known else (sigma / max(known.noise, 1e-300)) ** 2)
         ranked = self.ranked()
         other = self.found.get(ranked[1].candidate, z) if len(ranked) > 1 else z
-        share = best.score / max(math.hypot(best.score, ranked[1].score), 1e-300) if len(ranked) > 1 else 1.0
+        share = error_share(best.score, ranked[1].score) if len(ranked) > 1 else 1.0
         errors = np.sqrt(np.diag(covariance) + (share * (other - z)) ** 2) * np.abs(self.coefficients.slopes(z))
         errors = np.where(known.lost, np.inf, errors)
         values = self.coefficients.values(z)

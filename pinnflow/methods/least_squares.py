@@ -21,6 +21,7 @@ from pinnflow.methods.rows import (
     DISTANCE_POINTS,
     Measure,
     distance,
+    error_share,
     linearise,
     measure,
     row_terms,
@@ -317,8 +318,9 @@ def grow(task: Task, search: Search, until_hopeless: bool = True) -> Outcome:
     while True:
         ranked = search.ranked()
         best = ranked[0]
-        estimate = max(estimate_errors(task, fresh, ranked))
-        task.keep(search.outcome("interrupted", fresh))
+        kept = search.outcome("interrupted", fresh)
+        estimate = kept.error_estimate
+        task.keep(kept)
         task.record(
             "growth",
             unknowns=best.trial.weights.numel(),
@@ -385,5 +387,5 @@ def estimate_errors(task: Task, points: Tensor, ranked: list[Fit]) -> list[float
     if len(ranked) < 2:
         return [float("inf")] * len(task.problem.fields)
     best, other = ranked[0], ranked[1]
-    share = best.score / max((best.score**2 + other.score**2) ** 0.5, 1e-300)
+    share = error_share(best.score, other.score)
     return [gap * share for gap in distance(task, points, best.function, other.function)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,7 +32,13 @@ def splines_apply(task: Task) -> bool:
 def placed_splines(task: Task, function: Function | None, size: int) -> Expansion:
     """About `size` products of splines per field, with knots where `function` varies; None for even knots."""
     order = max(max(atom.orders) for term in row_terms(task) for atom in term.part.atoms)
-    axes = place(task, None if function is None else scattered(task, function), size, DEGREE + max(0, order - 2))
+    return products(
+        task, place(task, None if function is None else scattered(task, function), size, DEGREE + max(0, order - 2))
+    )
+
+
+def products(task: Task, axes: Sequence[Spline]) -> Expansion:
+    """All products of the splines along every axis, for all fields; the last column runs fastest."""
     grid = np.stack(np.meshgrid(*(np.arange(a.count) for a in axes), indexing="ij"), -1).reshape(-1, len(axes))
     basis = Product(tuple(axes), torch.as_tensor(grid))
     return Expansion(task.frame, (basis,) * len(task.problem.fields))

@@ -282,6 +282,11 @@ def distance(task: Task, points: Tensor, one: Function, other: Function) -> list
     ]
 
 
+def error_share(best: float, other: float) -> float:
+    """The part of the distance between two solutions that is the error of the one with the score `best`."""
+    return best / max(math.hypot(best, other), 1e-300)
+
+
 def floating_fields(task: Task) -> set[int]:
     """Fields that appear nowhere undifferentiated, so that a constant may be added to them."""
     fixed = {task.field_index(a) for term in task.terms if not term.exact for a in term.part.atoms if a.order == 0}

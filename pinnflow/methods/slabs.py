@@ -16,7 +16,16 @@ import sympy
 from pinnflow.declare.statements import Observations
 from pinnflow.methods.base import Outcome, Task, meets
 from pinnflow.methods.cost import nominal_seconds
-from pinnflow.methods.rows import DISTANCE_POINTS, Function, as_function, distance, measure, row_terms, widest_equation
+from pinnflow.methods.rows import (
+    DISTANCE_POINTS,
+    Function,
+    as_function,
+    distance,
+    error_share,
+    measure,
+    row_terms,
+    widest_equation,
+)
 from pinnflow.trial.slabs import SlabTrial
 
 if TYPE_CHECKING:
@@ -61,7 +70,7 @@ def improve(task: Task, search: NewtonSearch, outcome: Outcome) -> Outcome:
             break
         score = measure(task, checks, as_function(trial)).score()
         gaps = distance(task, fresh, as_function(trial), as_function(before.trial))
-        share = score / max(float(np.hypot(score, before.score)), 1e-300)
+        share = error_share(score, before.score)
         errors = [gap * share for gap in gaps]
         words = f"{count} slabs of time with {candidate} each, relative residual {score:.1e}"
         task.record("slabs", score=score, estimate=max(errors), message=words)
@@ -118,15 +127,11 @@ def slab_task(task: Task, before, begin: float, end: float, size: int) -> Task:
         slab = problem.with_(domain=domain, exact=None)
     else:
         initial = {block.statement for block in problem.blocks if block.kind == "initial"}
-        kept = [c for c in problem.conditions if _statement(c) not in initial]
+        kept = [c for c in problem.conditions if c not in initial]
         slab = problem.with_(
             domain=domain, conditions=kept, exact=None, observations=handed_over(task, before, begin, size)
         )
     return Task(slab, tolerance=task.tolerance, clock=task.clock, seed=task.seed, points=task.points)
-
-
-def _statement(condition):
-    return getattr(condition, "statement", condition)
 
 
 def handed_over(task: Task, before, begin: float, size: int) -> list[Observations]:
