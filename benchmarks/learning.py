@@ -188,6 +188,19 @@ def errors_of(name: str, flow: Flow, generator: Any, seed: int, tests: int = 300
     }
 
 
+def moved_factors(along: torch.Tensor, k: torch.Tensor, potentials: int) -> dict[str, Any]:
+    """What the movement of the factors along paths says, from the first and the last of their points."""
+    moved = movement(along[[0, -1]], k, potentials)
+    disentanglement, completeness = importance_scores(moved)
+    return {
+        "concentration": float(concentration(moved).mean()),
+        "match": match(moved).score,
+        "coverage": coverage(moved),
+        "disentanglement": disentanglement,
+        "completeness": completeness,
+    }
+
+
 def disentangled(flow: Flow, generator: Any, seed: int, walks: int = 2000, step: float | None = None) -> dict[str, Any]:
     """Share of the movement in one factor, and DCI of the movement and of the potentials as codes."""
     z = flow.sample(walks, TESTED + 1 + seed)
@@ -195,15 +208,7 @@ def disentangled(flow: Flow, generator: Any, seed: int, walks: int = 2000, step:
     path = flow.traverse(z, k, STEPS, step)
     with torch.no_grad():
         along = generator.factors(path)
-    moved = movement(along[[0, -1]], k, flow.potentials)
-    disentanglement, completeness = importance_scores(moved)
-    values = {
-        "concentration": float(concentration(moved).mean()),
-        "match": match(moved).score,
-        "coverage": coverage(moved),
-        "disentanglement": disentanglement,
-        "completeness": completeness,
-    }
+    values = moved_factors(along, k, flow.potentials)
     if hasattr(flow, "potential"):
         rows = z[:1000]
         with torch.no_grad():
@@ -393,15 +398,7 @@ def disentangled_sprites(flow: Flow, seen: SeenSprites, step: float | None) -> d
     z = seen.others.codes
     k = torch.arange(len(z)) % flow.potentials
     along = seen.factors(flow.traverse(z, k, STEPS, step))
-    moved = movement(along[[0, -1]], k, flow.potentials)
-    disentanglement, completeness = importance_scores(moved)
-    values = {
-        "concentration": float(concentration(moved).mean()),
-        "match": match(moved).score,
-        "coverage": coverage(moved),
-        "disentanglement": disentanglement,
-        "completeness": completeness,
-    }
+    values = moved_factors(along, k, flow.potentials)
     if hasattr(flow, "potential"):
         with torch.no_grad():
             heights = [flow.potential(flow.codes(z), float(STEPS), k).reshape(-1) for k in range(flow.potentials)]
