@@ -117,7 +117,10 @@ def count_of(generator) -> int:
 FIELDS: dict[str, tuple[Make, float]] = {
     "linear": (other("linear"), 0.0),
     "potential, no equation": (potential("wave", "none"), 0.0),
+    "potential, travelling wave, weight 0.1": (potential("travelling wave", "soft"), 0.1),
     "potential, travelling wave, weight 1": (potential("travelling wave", "soft"), 1.0),
+    "potential, travelling wave, weight 5": (potential("travelling wave", "soft"), 5.0),
+    "potential, inviscid hamilton-jacobi, weight 1": (potential("inviscid hamilton-jacobi", "soft"), 1.0),
     "wave, exact": (potential("wave"), 0.0),
     "travelling wave, exact": (potential("travelling wave"), 0.0),
     "hamilton-jacobi, exact": (potential("hamilton-jacobi"), 0.0),
@@ -268,6 +271,7 @@ def unsupervised(name: str, form: str = "auto") -> Callable[..., tuple[Flow, dic
 TOLD: dict[str, Callable[..., tuple[Flow, dict[str, Any]]]] = {
     "index known, potential": supervised(potential("wave", "none")),
     "index known, free field": supervised(other("free")),
+    "index known, helmholtz": supervised(other("helmholtz")),
     "index known, linear": supervised(other("linear")),
     "index unknown, potential": unlabelled(potential("wave", "none")),
     "index unknown, free field": unlabelled(other("free")),

@@ -175,7 +175,12 @@ def test_table_tells_side_effects_and_drift_beside_marked_controls(table):
     rows = table.values
     assert rows["gradient raw"].side_effect < rows["gradient unit"].side_effect
     assert rows["gradient raw"].drift > rows["gradient unit"].drift
-    assert [name for name, row in rows.items() if row.control] == ["random", "random walk", "linear"]
+    assert [name for name, row in rows.items() if row.control] == [
+        "random",
+        "random, one for all",
+        "random walk",
+        "linear",
+    ]
     assert rows["linear"].length == pytest.approx(2.0)
     assert "| random (control) |" in str(table)
     assert table.to_dict()["linear"]["control"] is True
@@ -187,6 +192,16 @@ def test_controls_walk_as_far_as_the_flow_and_half_of_short_lines_succeed():
     rows = compare_on_property([(flow, None)], first, walks=1000).values
     assert rows["random"].length == pytest.approx(rows["gradient"].length)
     assert rows["random"].strict == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))
+
+
+def test_line_that_all_walks_share_depends_on_its_direction():
+    """On f = z_0 a shared line raises all walks or none; on f = z_0^2 those that begin on one side, half of them."""
+    flow = GradientFlow(first, latent_dim=5, device="cpu")
+    row = compare_on_property([(flow, 0.2)], first, walks=400, steps=4).values["random, one for all"]
+    assert row.quartiles == (0.0, 1.0)
+    row = compare_on_property([(flow, 0.01)], lambda z: z[:, 0].square(), walks=400, steps=4).values
+    assert row["random, one for all"].strict == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(400))
+    assert row["random"].quartiles == ()
 
 
 def test_random_walk_turns_at_every_step_and_seldom_rises_all_the_way():

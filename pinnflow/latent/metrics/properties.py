@@ -16,6 +16,9 @@ from pinnflow.latent.property import LinearPropertyFlow
 from pinnflow.latent.rendering import render
 from pinnflow.latent.traversal import Flow, positive
 
+# Directions of the control that all walks share: their medians and quartiles, instead of the luck of one.
+DIRECTIONS = 40
+
 
 @dataclass(frozen=True)
 class PropertyRow:
@@ -28,12 +31,13 @@ class PropertyRow:
             With a similarity it must never rise either.
         relaxed: share along which f falls by at most a twentieth of its range in a step, and the similarity rises by at
             most 0.1; nearly free.
-        gains: of every property.
         side_effect: mean |change| of the other properties, in their own units; NaN where there are none.
         drift: mean change of the log-density of the standard normal, in nats.
         length: mean length of the walks.
         step_length: of every step; None: raw velocities.
         control: whether it is a control.
+        gains: of every property.
+        quartiles: of the strict success over directions, in the row whose numbers are medians over directions.
     """
 
     name: str
@@ -46,6 +50,7 @@ class PropertyRow:
     step_length: float | None
     control: bool
     gains: tuple[float, ...] = ()
+    quartiles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,12 @@ def compare_on_property(
     maximise: bool = True,
     control_step: float | None = None,
 ) -> PropertyTable:
-    """Walks of several flows from the same codes, with three controls.
+    """Walks of several flows from the same codes, with four controls.
 
-    `random` are straight lines, a random direction for each walk; `random walk` takes a new direction at every step;
-    `linear` is the line along the regression of the property on the code. The share of strict success depends on how
+    `random` are straight lines, a random direction for each walk; `random, one for all` is a line that all walks share,
+    as in the published comparison, whose success depends on the direction: medians over 40 of them, each asked of
+    another part of the walks; `random walk` takes a new direction at every step; `linear` is the line along the
+    regression of the property on the code. The share of strict success depends on how
     far a walk goes: half of all straight lines that are short enough raise any property all the way. So the controls
     walk as far as the first flow, unless their step is given.
 
@@ -108,7 +115,7 @@ def compare_on_property(
     Raises:
         ValueError: no flow, or two of one name.
     """
-    names = [flow.name for flow, _ in flows] + ["random", "random walk", "linear"]
+    names = [flow.name for flow, _ in flows] + ["random", "random, one for all", "random walk", "linear"]
     if not flows or len(set(names)) < len(names):
         raise ValueError(f"the flows of the table are named {names}; give at least one, and different names")
     positive("walks", walks)
@@ -116,26 +123,37 @@ def compare_on_property(
     z = first.sample(walks, seed)
     sign = 1.0 if maximise else -1.0
 
-    def row(flow, step_length, k, control, direction=1):
+    def row(flow, step_length, k, control, direction=1, groups=1):
         path = flow.traverse(z.to(flow.device, flow.dtype), k, steps, step_length, direction)
         with torch.no_grad():
             values = torch.stack([sign * property(at).reshape(len(at), -1) for at in path])  # [steps + 1, n, P]
             alike = None if similarity is None else torch.stack([similarity(path[0], at) for at in path])
-            moved = torch.nan if others is None else float((others(path[-1]) - others(path[0])).abs().mean())
+            moved = (
+                None if others is None else (others(path[-1]) - others(path[0])).abs().reshape(walks, -1).mean(dim=1)
+            )
         success = [monotone_walks(one, alike) for one in values.unbind(dim=2)]
-        strict, relaxed = (torch.stack(which).all(dim=0).double().mean() for which in zip(*success))
-        gains = tuple((values[-1] - values[0]).double().mean(dim=0).tolist())
+        strict, relaxed = (torch.stack(which).all(dim=0) for which in zip(*success))
+
+        def by_group(each):  # the means of every groups-th walk, [groups, ...]
+            return torch.stack([each[i::groups].double().mean(dim=0) for i in range(groups)])
+
+        def middle(each):
+            return torch.quantile(by_group(each), 0.5, dim=0)
+
+        gains = tuple(middle(values[-1] - values[0]).tolist())
+        quartiles = torch.quantile(by_group(strict), torch.tensor([0.25, 0.75], dtype=torch.float64)).tolist()
         return PropertyRow(
             name=flow.name,
             gain=sum(gains) / len(gains),
-            strict=float(strict),
-            relaxed=float(relaxed),
-            side_effect=moved,
-            drift=float(log_density_drift(path).mean()),
-            length=float(path_length(path).mean()),
+            strict=float(middle(strict)),
+            relaxed=float(middle(relaxed)),
+            side_effect=torch.nan if moved is None else float(middle(moved)),
+            drift=float(middle(log_density_drift(path))),
+            length=float(middle(path_length(path))),
             step_length=step_length,
             control=control,
             gains=gains,
+            quartiles=tuple(quartiles) if groups > 1 else (),
         )
 
     rows = [row(flow, step_length, potential, False) for flow, step_length in flows]
@@ -145,11 +163,15 @@ def compare_on_property(
     # One direction for each walk, of either sign: those of a basis have their largest entry positive.
     random = RandomDirections(None, first.latent_dim, walks, seed=seed + 1, name="random", **common)
     way = 2 * torch.randint(2, (walks,), generator=torch.Generator().manual_seed(seed)) - 1
+    groups = min(DIRECTIONS, max(1, walks // 5))
+    shared = RandomDirections(None, first.latent_dim, groups, seed=seed + 2, name="random, one for all", **common)
+    turn = torch.arange(walks) % groups
     wandering = RandomWalk(None, first.latent_dim, seed=seed + 1, **common)
     together = lambda at: property(at).reshape(len(at), -1).sum(dim=1)  # noqa: E731
     linear = LinearPropertyFlow(together, None, first.latent_dim, maximise=maximise, seed=seed + 1, **common)
     rows += [
         row(random, step, torch.arange(walks), True, way),
+        row(shared, step, turn, True, way[turn], groups),
         row(wandering, step, 0, True),
         row(linear, step, 0, True),
     ]
