@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pinnflow.compiler.compilation import LOG
 from pinnflow.compiler.derivatives import Module
 from pinnflow.compiler.evaluation import Evaluation
+from pinnflow.compiler.payoff import Stopwatch
 from pinnflow.compiler.plan import DerivativePlan
-from pinnflow.compiler.recorded import LOG, Program, Stopwatch, Unrecordable
+from pinnflow.compiler.recorded import Program, Unrecordable
 from pinnflow.compiler.tiles import carried, tiles
 from pinnflow.declare.problem import Problem
 from pinnflow.errors import NonFinite, UnknownName, WrongShape

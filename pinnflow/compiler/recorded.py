@@ -9,11 +9,7 @@ these attributes at every call, and a change is recorded anew.
 from __future__ import annotations
 
 import itertools
-import logging
-import os
-import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -22,14 +18,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._device import DeviceContext
 
-from pinnflow.compiler.fusing import fusible
-
-LOG = logging.getLogger("pinnflow")
-
-KEPT = 16
-"""Compiled graphs that are kept for later calls and later fits of the same shape."""
-
-_PROGRAMS: OrderedDict[tuple, _Program] = OrderedDict()
+from pinnflow.compiler.compilation import Compilation, first_line, program, shapes
 
 # What every module has; the rest of its attributes is its own.
 _STANDARD = frozenset(nn.Module().__dict__) - {"training"}
@@ -78,7 +67,7 @@ class Program:
 
     def _record(self, call) -> list[_Piece]:
         parts = call.divided(self._divide(call.module, call.given)) if self._divide else None
-        programs: dict[tuple, _Program] = {}
+        programs: dict[tuple, Compilation] = {}
         pieces = []
         for part, places, share in parts or [(call, [(i, None) for i in range(len(call.tensors))], 1.0)]:
             key = part.key, share
@@ -107,15 +96,15 @@ class Program:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 graph = make_fx(with_gradient if self._gradient else plain)(*inputs)
         except Exception as problem:
-            raise Unrecordable(f"recording failed: {_first_line(problem)}") from problem
-        return _program(graph, call.tensors, self._gradient)
+            raise Unrecordable(f"recording failed: {first_line(problem)}") from problem
+        return program(graph, call.tensors, self._gradient)
 
 
 @dataclass(frozen=True)
 class _Piece:
     """A graph for some rows of a call, with where its inputs are among those of the call."""
 
-    program: _Program
+    program: Compilation
     places: list[tuple[int, slice | None]]
 
     def inputs(self, tensors):
@@ -137,7 +126,7 @@ class _Call:
         self.given, self._arguments = points, (unknowns, rows, signs)
         self.key = (
             self.names, tuple(self.points.items()), tuple(map(str, self.symbols)), tuple((self.rows or {}).items()),
-            _shapes(self.tensors), signature(module), torch.get_num_threads(),
+            shapes(self.tensors), signature(module), torch.get_num_threads(),
         )  # fmt: skip
 
     def run(self, pieces):
@@ -255,157 +244,3 @@ def _frozen(value, depth: int = 3):
     if depth and isinstance(value, Mapping):
         return tuple((str(key), _frozen(item, depth - 1)) for key, item in value.items())
     return id(value)
-
-
-def _shapes(tensors: Iterable[Tensor]) -> tuple:
-    return tuple((tuple(t.shape), t.dtype, t.device, t.requires_grad) for t in tensors)
-
-
-# -- compiled graphs, shared by all that record the same -------------------------------------------------------------
-
-
-def _program(graph: torch.fx.GraphModule, inputs, is_step: bool) -> _Program:
-    key = (graph.code, _constants(graph), _shapes(inputs), is_step, torch.get_num_threads())
-    if key not in _PROGRAMS:
-        _PROGRAMS[key] = _Program(graph, is_step)
-    _PROGRAMS.move_to_end(key)
-    while len(_PROGRAMS) > KEPT:
-        _PROGRAMS.popitem(last=False)
-    return _PROGRAMS[key]
-
-
-def _constants(graph) -> tuple:
-    """The numbers in a graph, so that graphs with equal text are equal; large tensors by identity."""
-    found = []
-    for node in graph.graph.nodes:
-        if node.op == "get_attr":
-            value = getattr(graph, node.target)
-            small = isinstance(value, Tensor) and value.device.type == "cpu" and value.numel() <= 2**20
-            text = value.detach().contiguous().view(torch.uint8).numpy().tobytes() if small and value.ndim else None
-            found.append(
-                (node.target, str(getattr(value, "dtype", "")), text or (value.item() if small else id(value)))
-            )
-    return tuple(found)
-
-
-class _Program:
-    """A graph that is compiled at its first call, and runs as it is where that fails.
-
-    Args:
-        graph: the operations.
-        is_step: it computes gradients itself, so nobody differentiates it.
-    """
-
-    def __init__(self, graph, is_step=False):
-        self.graph, self.is_step = graph, is_step
-        # Static shapes: other shapes are another recording, so nothing is ever compiled anew behind one's back.
-        self._compiled = None if is_step else torch.compile(fusible(graph), dynamic=False)
-        self._failed = False
-        self.seconds = 0.0  # what compiling took
-        self._fresh = True
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether it runs compiled, as far as is known."""
-        return not self._failed
-
-    def __call__(self, *inputs):
-        detached = [t.detach() if t.requires_grad else t for t in inputs] if not torch.is_grad_enabled() else inputs
-        if self._failed:
-            return self.graph(*detached)
-        if not self._fresh:
-            return self._compiled(*detached)
-        self._fresh, start = False, time.perf_counter()
-        try:
-            if self.is_step:
-                self._compiled = compile_step(fusible(self.graph), list(detached))
-            result = self._compiled(*detached)
-        except Exception as problem:
-            self._failed = True
-            warnings.warn(f"torch.compile failed ({_first_line(problem)}): the residuals run uncompiled.", stacklevel=4)
-            return self.graph(*detached)
-        self.seconds = time.perf_counter() - start
-        LOG.info("compiled %d operations in %.0f s", len(self.graph.graph.nodes), self.seconds)
-        return result
-
-
-def compile_step(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
-    """`graph` compiled for inputs of these shapes by the compiler behind `torch.compile`.
-
-    Without the guards of that, which look at every input of every call: here shapes are looked up already. And on a CPU
-    with the calls of the kernels in C++. Together these save about a seventh of a step of 15 ms.
-    """
-    from torch._inductor import compile  # takes two seconds
-
-    for node in graph.graph.nodes:  # each operation was recorded in a mode of its own, which the compiler would compare
-        node.meta.clear()
-    if all(t.device.type == "cpu" for t in inputs):
-        try:
-            return compile(graph, inputs, options={"cpp_wrapper": True})
-        except Exception as problem:
-            LOG.info("calling the kernels from Python: %s", _first_line(problem))
-    return compile(graph, inputs)
-
-
-def _first_line(problem: BaseException) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-
-
-# -- whether it pays ---------------------------------------------------------------------------------------------------
-
-
-def crowd() -> float:
-    """How many times longer compiling takes than alone: processes that want to run, for each processor, at least 1.
-
-    Steps slow down as well, but their times are measured.
-    """
-    try:
-        waiting = os.getloadavg()[0]
-    except (AttributeError, OSError):  # not on every system
-        return 1.0
-    return max(1.0, waiting / (os.cpu_count() or 1))
-
-
-class Stopwatch:
-    """Decides when compiling pays: once the steps so far would have saved what compiling costs.
-
-    Like renting or buying: whatever the number of steps turns out to be, the time spent is at most about twice that of
-    the better choice.
-
-    Attributes:
-        steps: taken so far.
-        step: seconds of a step, the median of those so far.
-    """
-
-    idle_cost = 20.0
-    """Seconds that compiling a step is expected to take while nothing else runs."""
-
-    share = 0.4
-    """What compiling saves of a step: the eager step takes 1.6 to 1.8 times as long (`benchmarks/derivatives.py`)."""
-
-    def __init__(self):
-        self.steps, self.step = 0, 0.0
-        self._last: float | None = None
-        self._recent: list[float] = []
-
-    def tick(self) -> None:
-        """A step begins."""
-        now = time.perf_counter()
-        if self._last is not None:
-            self._recent = [*self._recent[-20:], now - self._last]
-            self.step = sorted(self._recent)[len(self._recent) // 2]
-        self.steps, self._last = self.steps + 1, now
-
-    @property
-    def cost(self) -> float:
-        """Seconds that compiling is expected to take now."""
-        return self.idle_cost * crowd()
-
-    @property
-    def pays_after(self) -> int:
-        """The number of steps after which compiling pays."""
-        return max(20, round(self.cost / max(self.share * self.step, 1e-6)))
-
-    @property
-    def pays(self) -> bool:
-        return self.steps > 20 and self.steps >= self.pays_after

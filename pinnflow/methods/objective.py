@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from pinnflow.compiler.evaluation import Evaluation
-from pinnflow.compiler.recorded import Program, Stopwatch, Unrecordable
+from pinnflow.compiler.payoff import Stopwatch
+from pinnflow.compiler.recorded import Program, Unrecordable
 from pinnflow.errors import NonFinite
 from pinnflow.methods.balancing import causal_weights
 from pinnflow.methods.base import Task

@@ -10,8 +10,9 @@ from torch import nn
 
 from pinnflow import Condition, Problem, coordinates, field
 from pinnflow.compiled import compile
-from pinnflow.compiler import fusing, recorded, tiles
-from pinnflow.compiler.recorded import Stopwatch, Unrecordable, signature
+from pinnflow.compiler import compilation, recorded, tiles
+from pinnflow.compiler.payoff import Stopwatch
+from pinnflow.compiler.recorded import Unrecordable, signature
 
 t, x = coordinates("t x")
 u = field("u", t, x)
@@ -43,9 +44,9 @@ class Uncompiled:
 @pytest.fixture
 def compiler(monkeypatch):
     counter = Uncompiled()
-    monkeypatch.setattr(recorded.torch, "compile", counter)
-    monkeypatch.setattr(recorded, "compile_step", counter)
-    monkeypatch.setattr(recorded, "_PROGRAMS", OrderedDict())
+    monkeypatch.setattr(compilation.torch, "compile", counter)
+    monkeypatch.setattr(compilation, "compile_step", counter)
+    monkeypatch.setattr(compilation, "KNOWN", OrderedDict())
     return counter
 
 
@@ -60,8 +61,8 @@ def test_without_a_compiler_there_is_one_warning_and_the_same_numbers(monkeypatc
     def broken(graph, inputs):
         raise RuntimeError("no C++ compiler")
 
-    monkeypatch.setattr(recorded, "compile_step", broken)
-    monkeypatch.setattr(recorded, "_PROGRAMS", OrderedDict())
+    monkeypatch.setattr(compilation, "compile_step", broken)
+    monkeypatch.setattr(compilation, "KNOWN", OrderedDict())
     net = small()
     eager, compiled = compile(HEAT, points=16, backend="eager"), compile(HEAT, points=16, backend="compiled")
     with pytest.warns(UserWarning, match="torch.compile failed \\(no C\\+\\+ compiler\\)") as told:
@@ -183,31 +184,10 @@ def test_auto_compiles_once_the_steps_taken_make_it_pay(compiler, monkeypatch):
         assert not compiled.loss(net).requires_grad
 
 
-def test_compiling_pays_by_the_time_steps_take(monkeypatch):
-    monkeypatch.setattr(recorded.os, "getloadavg", lambda: (0.3, 0.3, 0.3))
-    watch = Stopwatch()
-    watch.step = 0.01
-    assert watch.cost == watch.idle_cost
-    assert watch.pays_after == watch.idle_cost / (watch.share * 0.01)
-    watch.steps = watch.pays_after - 1
-    assert not watch.pays
-    watch.steps += 1
-    assert watch.pays
-
-
-def test_compiling_is_expected_to_take_longer_on_a_busy_machine(monkeypatch):
-    monkeypatch.setattr(recorded.os, "cpu_count", lambda: 2)
-    for load, times in ((0.1, 1), (2.0, 1), (6.0, 3)):
-        monkeypatch.setattr(recorded.os, "getloadavg", lambda load=load: (load, 0, 0))
-        assert Stopwatch().cost == times * Stopwatch.idle_cost
-    monkeypatch.delattr(recorded.os, "getloadavg")
-    assert Stopwatch().cost == Stopwatch.idle_cost
-
-
 @pytest.mark.slow
 def test_the_compiler_is_called_once(monkeypatch):
     """By its own counter: no recompilation for new points, weights or modules."""
-    monkeypatch.setattr(recorded, "_PROGRAMS", OrderedDict())
+    monkeypatch.setattr(compilation, "KNOWN", OrderedDict())
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     compiled, net = compile(HEAT, points=16, backend="compiled"), small()
@@ -261,37 +241,6 @@ def test_a_module_with_something_for_each_row_is_not_divided(compiler, monkeypat
     for a, b in zip(loss_and_gradient(compiled, net), loss_and_gradient(eager, net), strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
     assert [len(pieces) for pieces in compiled._programs["loss"][net]._graphs.values()] == [1]
-
-
-@pytest.mark.parametrize(
-    ("rows", "wanted", "expected"), [(2048, 600, 4), (2000, 600, 4), (1009, 300, 1), (900, 500, 1)]
-)
-def test_tiles_are_equal_and_of_about_the_wanted_size(rows, wanted, expected):
-    assert tiles.pieces(rows, wanted) == expected
-
-
-def test_tanh_by_one_exponential_is_exact_to_three_units():
-    z = torch.cat([torch.linspace(-12, 12, 200001), torch.logspace(-38, 0, 2001), torch.tensor([0.0, -3e38, 3e38])])
-    expected = torch.tanh(z.double())
-    unit = torch.finfo(torch.float32).eps * 2 ** torch.floor(torch.log2(expected.abs().clamp_min(1e-37)))
-    assert float(((fusing.tanh(z).double() - expected).abs() / unit).max()) <= 3
-    assert torch.isnan(fusing.tanh(torch.tensor([torch.nan]))).all()
-
-
-def test_a_fusible_graph_computes_the_same():
-    """Only tanh in single precision changes, and rows that are joined stand one by one."""
-
-    def function(a, b):
-        return torch.cat([torch.tanh(a)[None], b * a, a[None]]), torch.tanh(a.double())
-
-    a, b = torch.randn(3, 4), torch.randn(2, 3, 4)
-    graph = recorded.make_fx(function)(a, b)
-    eased = fusing.fusible(graph)
-    joined = next(node for node in eased.graph.nodes if node.target is torch.ops.aten.cat.default)
-    assert len(joined.args[0]) == 4
-    assert sum(node.target is torch.ops.aten.tanh.default for node in eased.graph.nodes) == 1
-    for found, expected in zip(eased(a, b), function(a, b), strict=True):
-        assert torch.allclose(found, expected, rtol=4e-7, atol=0)
 
 
 def test_another_number_of_threads_is_another_program(compiler):
