@@ -293,7 +293,7 @@ class Compiled:
                 (names, len(points[names[0]]), 0 if apart & set(names) else carried(passes, names))
                 for names in sets.values()
             ],
-            width, first.element_size(),
+            width, first.element_size(), torch.get_num_threads(),
         )  # fmt: skip
 
     def _where(self, module):

@@ -21,11 +21,11 @@ KEPT = 16
 KNOWN: OrderedDict[tuple, Compilation] = OrderedDict()
 
 
-def program(graph: torch.fx.GraphModule, inputs, is_step: bool) -> Compilation:
+def program(graph: torch.fx.GraphModule, inputs, is_step: bool, threads: int) -> Compilation:
     """The compilation of a graph for inputs like these; the same for graphs that do the same."""
-    key = (graph.code, _constants(graph), shapes(inputs), is_step, torch.get_num_threads())
+    key = (graph.code, _constants(graph), shapes(inputs), is_step, threads)
     if key not in KNOWN:
-        KNOWN[key] = Compilation(graph, is_step)
+        KNOWN[key] = Compilation(graph, is_step, threads)
     KNOWN.move_to_end(key)
     while len(KNOWN) > KEPT:
         KNOWN.popitem(last=False)
@@ -52,10 +52,11 @@ class Compilation:
     Args:
         graph: the operations.
         is_step: it computes gradients itself, so nobody differentiates it.
+        threads: that share an operation.
     """
 
-    def __init__(self, graph, is_step=False):
-        self.graph, self.is_step = graph, is_step
+    def __init__(self, graph, is_step, threads):
+        self.graph, self.is_step, self.threads = graph, is_step, threads
         # Static shapes: other shapes are another recording, so nothing is ever compiled anew behind one's back.
         self._compiled = None if is_step else torch.compile(fusible(graph), dynamic=False)
         self._failed = False
@@ -63,9 +64,9 @@ class Compilation:
         self._fresh = True
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether it runs compiled, as far as is known."""
-        return not self._failed
+    def is_ready(self) -> bool:
+        """Whether it was called before, and by now runs without the compiler."""
+        return not self._fresh
 
     def __call__(self, *inputs):
         detached = [t.detach() if t.requires_grad else t for t in inputs] if not torch.is_grad_enabled() else inputs
@@ -76,7 +77,7 @@ class Compilation:
         self._fresh, start = False, time.perf_counter()
         try:
             if self.is_step:
-                self._compiled = compile_step(fusible(self.graph), list(detached))
+                self._compiled = compile_step(fusible(self.graph), list(detached), self.threads)
             result = self._compiled(*detached)
         except Exception as problem:
             self._failed = True
@@ -87,7 +88,7 @@ class Compilation:
         return result
 
 
-def compile_step(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
+def compile_step(graph: torch.fx.GraphModule, inputs: list[Tensor], threads: int) -> Callable:
     """`graph` compiled for inputs of these shapes by the compiler behind `torch.compile`.
 
     Without the guards of that, which look at every input of every call: here shapes are looked up already. And on a CPU
@@ -99,10 +100,10 @@ def compile_step(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
         node.meta.clear()
     if all(t.device.type == "cpu" for t in inputs):
         try:
-            return compile(graph, inputs, options={"cpp_wrapper": True})
+            return compile(graph, inputs, options={"cpp_wrapper": True, "cpp.threads": threads})
         except Exception as problem:
             LOG.info("calling the kernels from Python: %s", first_line(problem))
-    return compile(graph, inputs)
+    return compile(graph, inputs, options={"cpp.threads": threads})
 
 
 def shapes(tensors: Iterable[Tensor]) -> tuple:

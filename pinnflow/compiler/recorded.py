@@ -12,6 +12,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._device import DeviceContext
 
 from pinnflow.compiler.compilation import Compilation, first_line, program, shapes
+from pinnflow.compiler.threads import side_by_side
 
 # What every module has; the rest of its attributes is its own.
 _STANDARD = frozenset(nn.Module().__dict__) - {"training"}
@@ -35,7 +37,7 @@ class Program:
         function: where `network` maps `[n, columns]` to `[n, fields]`; a method of `Evaluation`, or a loss.
         gradient: the function returns a 0-d tensor and its gradient is recorded with it.
         divide: `(module, points) -> tiles` for a loss that is a sum over blocks of means over rows: it is then taken
-            tile by tile.
+            tile by tile, each by one thread.
     """
 
     def __init__(self, function: Callable, gradient: bool = False, divide: Callable | None = None):
@@ -72,11 +74,11 @@ class Program:
         for part, places, share in parts or [(call, [(i, None) for i in range(len(call.tensors))], 1.0)]:
             key = part.key, share
             if key not in programs:
-                programs[key] = self._record_one(part, share)
+                programs[key] = self._record_one(part, share, threads=1 if parts else torch.get_num_threads())
             pieces.append(_Piece(programs[key], places))
         return pieces
 
-    def _record_one(self, call, share):
+    def _record_one(self, call, share, threads):
         inputs = [t.detach() for t in call.tensors]
         leaves = [i for i, t in enumerate(call.tensors) if t.requires_grad]
 
@@ -97,7 +99,7 @@ class Program:
                 graph = make_fx(with_gradient if self._gradient else plain)(*inputs)
         except Exception as problem:
             raise Unrecordable(f"recording failed: {first_line(problem)}") from problem
-        return program(graph, call.tensors, self._gradient)
+        return program(graph, call.tensors, self._gradient, threads)
 
 
 @dataclass(frozen=True)
@@ -151,16 +153,18 @@ class _Call:
             return None
         unknowns, rows, signs = self._arguments
         parts, first = [], len(self.names)  # number of the first points
+        own = {id(tensor): i for i, tensor in enumerate(self.tensors)}
         for tile in tiles:
-            some = {i: self.tensors[first + i] for i in dict.fromkeys(self.points[name] for name in tile.names)}
-            moved = some if tile.rows is None else {i: tensor[tile.rows] for i, tensor in some.items()}
+            points, places = {}, {}
+            for names, cut in tile.cuts:
+                i = first + self.points[names[0]]
+                some = self.tensors[i] if cut is None else self.tensors[i][cut]
+                points |= dict.fromkeys(names, some)
+                places[id(some)] = i, cut
             call = _Call(
-                self.function, self.module, {name: moved[self.points[name]] for name in tile.names}, unknowns,
-                rows and {name: rows[name] for name in tile.names}, signs,
-            )  # fmt: skip
-            own = {id(tensor): i for i, tensor in enumerate(self.tensors)}
-            cut = {id(tensor): (first + i, tile.rows) for i, tensor in moved.items()}
-            parts.append((call, [cut.get(id(t)) or (own[id(t)], None) for t in call.tensors], tile.share))
+                self.function, self.module, points, unknowns, rows and {name: rows[name] for name in points}, signs
+            )
+            parts.append((call, [places.get(id(t)) or (own[id(t)], None) for t in call.tensors], tile.share))
         generator = torch.Generator().manual_seed(0)
         other = [
             t + 0.1 * torch.randn(t.shape, generator=generator).to(t) if t.requires_grad else t for t in self.tensors
@@ -187,9 +191,11 @@ class _LossStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx, pieces, call, leaves, *values):
         tensors = [t.detach() if t.requires_grad else t for t in call.tensors]
-        loss, *gradients = pieces[0].program(*pieces[0].inputs(tensors))
-        for piece in pieces[1:]:
-            more, *others = piece.program(*piece.inputs(tensors))
+        # The first time they are compiled, one after the other.
+        threads = None if all(piece.program.is_ready for piece in pieces) else 1
+        found = side_by_side([partial(piece.program, *piece.inputs(tensors)) for piece in pieces], threads)
+        loss, *gradients = found[0]
+        for more, *others in found[1:]:
             loss, gradients = loss + more, torch._foreach_add(gradients, others)
         ctx.call, ctx.leaves = call, leaves
         ctx.save_for_backward(*values, *gradients)

@@ -1,8 +1,9 @@
-"""Which rows of the points are taken at once, so that all layers of their jets stay in the processor's cache.
+"""Which rows of the points are taken at once, so that all layers of their jets stay in a processor's cache.
 
 A step over all rows writes every layer to memory on the way forward and reads it again on the way back. The loss is a
 mean over rows, so it and its gradient are sums over groups of rows ("tiles"), each of which goes both ways before the
-next one begins. Needs no torch.
+next one begins, and each of which is one thread's work: threads that share a layer would wait for each other at every
+operation. Needs no torch.
 """
 
 from __future__ import annotations
@@ -16,48 +17,69 @@ from pinnflow.compiler.plan import Pass
 CACHE = 3 * 2**18
 """Bytes that a layer's jet may take: three quarters of the MiB that a core of today's processors has to itself."""
 
+FEWEST = 64
+"""Rows of a tile; fewer are not worth a thread."""
+
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows `rows` of the points of some blocks, which share their points.
+    """Some rows of the points of some blocks.
 
     Attributes:
-        names: the blocks.
-        rows: a slice, or None for all of them.
-        share: of the mean over all rows that the mean over these contributes.
+        cuts: the blocks that share their points, with the rows of these points as a slice, or None for all of them.
+        share: of the means over all rows that the means over these contribute.
     """
 
-    names: tuple[str, ...]
-    rows: slice | None
+    cuts: tuple[tuple[tuple[str, ...], slice | None], ...]
     share: float
 
 
-def tiles(sets: Sequence[tuple[Sequence[str], int, int]], entries: int, size: int) -> tuple[Tile, ...]:
-    """The tiles of several sets of points; sets that are not divided come together as one.
+def tiles(
+    sets: Sequence[tuple[Sequence[str], int, int]], entries: int, size: int, threads: int = 1
+) -> tuple[Tile, ...]:
+    """The tiles of several sets of points, the largest first.
+
+    Sets that fit into the cache come together, in as many tiles as there are threads where they can be divided.
 
     Args:
         sets: of each set its blocks, the number of its rows, and the coefficients that are carried for each (0 where
             the rows must stay together).
         entries: of a row of a layer: the width of the network.
         size: bytes of an entry.
+        threads: that work side by side.
     """
-    divided, whole = [], []
+    divided, shared, whole = [], [], []
     for names, rows, coefficients in sets:
-        count = pieces(rows, CACHE / (max(1, coefficients) * entries * size)) if coefficients else 1
-        if count == 1:
-            whole += names
+        wanted = CACHE / (max(1, coefficients) * entries * size)
+        count = pieces(rows, wanted, threads) if coefficients else 1
+        if count > 1:
+            divided += [Tile(((tuple(names), cut),), 1 / count) for cut in _cuts(rows, count)]
+        elif coefficients and threads > 1 and rows % threads == 0 and rows >= threads * FEWEST:
+            shared.append((tuple(names), _cuts(rows, threads)))
         else:
-            step = rows // count
-            divided += [Tile(tuple(names), slice(i * step, (i + 1) * step), 1 / count) for i in range(count)]
-    return (*divided, *([Tile(tuple(whole), None, 1.0)] if whole else []))
+            whole.append((tuple(names), None))
+    together = [
+        Tile(tuple((names, cuts[i]) for names, cuts in shared), 1 / threads) for i in range(threads if shared else 0)
+    ]
+    return (*divided, *together, *([Tile(tuple(whole), 1.0)] if whole else []))
 
 
-def pieces(rows: int, wanted: float) -> int:
-    """Into how many equal pieces of about `wanted` rows; 1 where there are none within a factor of two."""
+def pieces(rows: int, wanted: float, threads: int = 1) -> int:
+    """Into how many equal pieces of about `wanted` rows, as many for each thread; 1 where there are none.
+
+    "About" is within a factor of two, in which it comes first that all threads have work.
+    """
     if rows < 2 * wanted:
         return 1
-    found = [k for k in range(1, rows + 1) if rows % k == 0 and 0.5 <= rows / k / wanted <= 2]
-    return min(found, key=lambda k: abs(math.log(rows / k / wanted)), default=1)
+    wanted = min(wanted, rows / threads)
+    near = [k for k in range(2, rows + 1) if rows % k == 0 and 0.5 <= rows / k / wanted <= 2 and rows // k >= FEWEST]
+    even = [k for k in near if k % threads == 0]
+    return min(even or near, key=lambda k: abs(math.log(rows / k / wanted)), default=1)
+
+
+def _cuts(rows: int, count: int) -> list[slice]:
+    step = rows // count
+    return [slice(i * step, (i + 1) * step) for i in range(count)]
 
 
 def carried(passes: Sequence[Pass], names: Sequence[str]) -> int:

@@ -58,7 +58,7 @@ def gradients(compiled, net, **settings):
 
 
 def test_without_a_compiler_there_is_one_warning_and_the_same_numbers(monkeypatch):
-    def broken(graph, inputs):
+    def broken(graph, inputs, threads):
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(compilation, "compile_step", broken)
@@ -205,7 +205,7 @@ def loss_and_gradient(compiled, net):
 
 def test_a_loss_taken_tile_by_tile_is_the_loss(compiler, monkeypatch):
     """Equations in tiles of equal size, of which one is recorded; faces, data and few points stay together."""
-    monkeypatch.setattr(tiles, "CACHE", 1600)
+    monkeypatch.setattr(tiles, "CACHE", 1600), monkeypatch.setattr(tiles, "FEWEST", 5)
     net, points = small(), {"equation 1": 60}
     eager, compiled = compile(MANY, points=points, backend="eager"), compile(MANY, points=points, backend="compiled")
     for a, b in zip(loss_and_gradient(compiled, net), loss_and_gradient(eager, net), strict=True):
@@ -232,7 +232,7 @@ class Numbered(nn.Module):
 
 @pytest.mark.parametrize("by_number", [True, False])
 def test_a_module_with_something_for_each_row_is_not_divided(compiler, monkeypatch, by_number):
-    monkeypatch.setattr(tiles, "CACHE", 1600)
+    monkeypatch.setattr(tiles, "CACHE", 1600), monkeypatch.setattr(tiles, "FEWEST", 16)
     place = torch.rand(64, 2, dtype=torch.float64)
     problem, points = Problem([Eq(u.diff(t), u.diff(x, 2))], {t: (0, 1), x: (0, 1)}), {"equation 1": place}
     net = Numbered(64, by_number)

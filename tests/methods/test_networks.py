@@ -177,7 +177,7 @@ def test_four_coordinates_go_to_a_network_whose_estimate_is_true():
 
 def test_a_loss_is_recorded_where_that_pays_in_the_time_left(monkeypatch):
     """The same numbers and gradients, one recording for all points and weights, and none when time is short."""
-    monkeypatch.setattr(compilation, "compile_step", lambda graph, inputs: graph)
+    monkeypatch.setattr(compilation, "compile_step", lambda graph, inputs, threads: graph)
     monkeypatch.setattr(Stopwatch, "cost", 1e-6)
     one = objective(poisson(2), count=40)
     one.task.clock.limit = 0.0
