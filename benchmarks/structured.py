@@ -105,7 +105,8 @@ def _kept(one: Likelihood) -> dict[str, Any]:
 
 
 def _error(one: SequenceError) -> dict[str, Any]:
-    return {"error": one.error, "beyond": one.beyond, "along": one.along, "each": one.each, "pixel": one.pixel}
+    found = {"error": one.error, "beyond": one.beyond, "along": one.along, "each": one.each, "pixel": one.pixel}
+    return found | {"floor": one.floor}
 
 
 def machine() -> str:
@@ -141,7 +142,7 @@ def _key(run: dict[str, Any]) -> tuple[str, str, int]:
 def table(runs: list[dict[str, Any]], data: str) -> str:
     """Medians over the seeds in Markdown, with the smallest and the largest; controls have rows of their own."""
     head = ["model", "fits", "sequence, nats an image", "gain", "single image, nats", "gain", "error", "beyond"]
-    head += ["index", "CPU s"]
+    head += ["floor", "index", "CPU s"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name in MODELS:
         mine = [run for run in runs if run["data"] == data and run["model"] == name]
@@ -151,6 +152,8 @@ def table(runs: list[dict[str, Any]], data: str) -> str:
             cells = [*_nats(runs, mine, "sequence" if own else f"sequence, {how}")]
             cells += _nats(runs, mine, "images") if own else ["-", "-"]
             cells += [_spread([run["errors"][how][part] for run in mine], 2) for part in ("error", "beyond")]
+            floors = [run["errors"][how]["floor"] for run in mine if "floor" in run["errors"][how]]
+            cells.append(_spread(floors, 2))
             index = [run["index"]["accuracy"] for run in mine if own and "index" in run]
             cells += [_spread(index, 3), _spread([run["processor"] for run in mine], 0) if own else "-"]
             lines.append([called, str(len(mine)), *cells])

@@ -52,6 +52,11 @@ class IndexPosterior(nn.Module):
         log_q = log_softmax(scores, dim=1)
         return math.log(scores.shape[1]) + (log_q.exp() * log_q).sum(dim=1)
 
+    def imbalance(self, scores: Tensor) -> Tensor:
+        """KL(mean of q over the batch | uniform): 0 where all k are used equally often."""
+        mean = softmax(scores, dim=1).mean(dim=0)
+        return (mean * (mean * len(mean)).clamp(min=1e-12).log()).sum()
+
 
 @dataclass(frozen=True)
 class IndexRecovery:

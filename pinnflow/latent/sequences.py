@@ -161,6 +161,7 @@ class SequenceError:
         each: the same for every transformation, over t = 1, ..., T.
         beyond: the same for the steps after the T-th.
         pixel: mean of |decode(z_t) - x_t| over pixels and t = 1, ..., T.
+        floor: the error of |decode(encode(x_t)) - x_t|, over t = 1, ..., T: what a perfect flow would be left with.
     """
 
     error: float
@@ -168,6 +169,7 @@ class SequenceError:
     each: tuple[float, ...]
     beyond: float
     pixel: float
+    floor: float
 
 
 def sequence_error(
@@ -194,17 +196,18 @@ def sequence_error(
     flow = model.flow if flow is None else flow
     vae, K = model.vae, len(sequences.names)
     potential = torch.arange(K) if matching is None else torch.as_tensor(matching).argsort()
-    totals = torch.zeros(2, steps, K, dtype=torch.float64)  # [missed, moved]
+    totals = torch.zeros(3, steps, K, dtype=torch.float64)  # [missed, moved, missed by encoding x_t itself]
     size = 0
     with torch.no_grad():
         for part in torch.arange(min(rows, len(sequences))).split(256):
             frames, k = sequences.frames(part, steps), sequences.labels[part]
             path = flow.traverse(vae.encode(frames[0])[0], potential[k], steps, None)
             shown = vae.decode(path[1:])
-            for total, other in ((totals[0], shown), (totals[1], frames[:1])):
+            again = vae.decode(vae.encode(frames[1:])[0])
+            for total, other in zip(totals, (shown, frames[:1], again)):
                 total.index_add_(1, k, (other - frames[1:]).abs().flatten(2).sum(dim=2).double())
             size += frames[0].numel()
-    missed, moved = totals
+    missed, moved, floor = totals
     within = slice(None, min(T, steps))
     return SequenceError(
         error=float(missed[within].sum() / moved[within].sum()),
@@ -212,6 +215,7 @@ def sequence_error(
         each=tuple((missed[within].sum(dim=0) / moved[within].sum(dim=0)).tolist()),
         beyond=float(missed[T:].sum() / moved[T:].sum()) if steps > T else float("nan"),
         pixel=float(missed[within].sum() / (size * min(T, steps))),
+        floor=float(floor[within].sum() / moved[within].sum()),
     )
 
 

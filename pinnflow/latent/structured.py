@@ -47,6 +47,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from pinnflow.errors import WrongShape
 from pinnflow.latent.index import IndexPosterior
 from pinnflow.latent.inversion import nearby_fixed_points
+from pinnflow.latent.sparse import SparsePosterior
 from pinnflow.latent.transitions import Still
 from pinnflow.latent.traversal import Flow, positive, standard_normal
 
@@ -58,13 +59,13 @@ class StructuredVAE(nn.Module):
         vae: encoder and decoder.
         flow: K transitions of its codes, walked at their own velocities.
         steps: T, the length that training sees.
-        index: q(k | x_0, x_T), where it was learned.
+        index: q(k | x_0, x_T), or that of several at once, where it was learned.
 
     Attributes:
         history, stop: what training told.
     """
 
-    def __init__(self, vae: Any, flow: Flow, steps: int, index: IndexPosterior | None = None):
+    def __init__(self, vae: Any, flow: Flow, steps: int, index: IndexPosterior | SparsePosterior | None = None):
         super().__init__()
         if flow.latent_dim != vae.latent_dim:
             raise WrongShape(

@@ -10,8 +10,11 @@ cross entropy. In the beginning $q^* \propto \exp(B_k / \tau)$ with a temperatur
 a potential that is best for a few sequences in the first iterations would take them all.
 
 **gumbel**: the expectation is taken at a relaxed draw, weights y on the simplex that move codes by
-$\sum_k y_k v_k$, the gradient of the mixed potential, and q is trained through it. One path a sequence instead of K,
-and the same temperature.
+$\sum_k y_k v_k$, the gradient of the mixed potential, and q is trained through it. One path a sequence instead of K.
+The relaxation gets harder, and in the first half a term asks that on average all k are used, as the prior says.
+
+**sparse**: several transformations act at once, each with its own speed; weights are drawn from a posterior with spikes
+and slabs, see `sparse.py`.
 
 Sources: Ueda & Nakano, Deterministic annealing EM (1998); Jang, Gu & Poole, Categorical reparameterization with
 Gumbel-softmax (2017).
@@ -32,9 +35,12 @@ from pinnflow.latent.generators.training import Loop, Progress, seeded
 from pinnflow.latent.generators.vae import VAE, elbo_terms
 from pinnflow.latent.index import IndexPosterior
 from pinnflow.latent.presets import PRESETS
+from pinnflow.latent.sparse import SparsePosterior, SpikeSlab
 from pinnflow.latent.structured import StructuredVAE
 from pinnflow.latent.transitions import LinearTransition, Still
 from pinnflow.latent.traversal import Flow, positive
+
+EQUAL = 20.0  # nats a sequence: weight of an index used equally often, when a training by Gumbel's noise begins
 
 MakeFlow = Callable[[VAE, int, int, int], Flow]
 
@@ -74,6 +80,9 @@ def train_structured_vae(
     width: int | None = 256,
     beta: float = 1.0,
     agreement: float = 1.0,
+    alone: tuple[float, float] = (0.0, 0.0),
+    potentials: int | None = None,
+    sparsity: SpikeSlab | None = None,
     temperature: float = 100.0,
     warmup: float = 0.3,
     iterations: int = 2000,
@@ -93,11 +102,17 @@ def train_structured_vae(
         transition: `none`, `linear`, `potential` (a network without an equation), the name of an equation that the
             potentials obey, or a function `(vae, K, T, seed) -> Flow`.
         steps: T.
-        index: `known`; or `inferred` or `gumbel` where labels are not to be looked at.
+        index: `known`; or `inferred` or `gumbel` where labels are not to be looked at; or `sparse` where several
+            transformations may act at once and nothing is said of which.
         latent_dim, architecture, width: form of the VAE.
         beta: weight of the divergence from the prior; 1 is the bound of the likelihood.
         agreement: weight of the encoder's loss on images at t > 0, which trains nothing else.
-        temperature: of the unknown index in the beginning, in nats.
+        alone: of a known index, how much the bound of single images weighs, each with a normal code of its own, against
+            that of the sequence: in the beginning and in the end of the training. 1 makes an ordinary VAE.
+        potentials: K, by default one for each transformation; twice as many for `sparse`.
+        sparsity: of `sparse`: how often and how fast a transformation acts before anything is seen; None: a potential
+            acts with probability 0.01, at a speed of 1 +- 0.3.
+        temperature: of an `inferred` index in the beginning, in nats.
         warmup: share of the iterations over which the weight of the divergence rises from 0: with the whole weight from
             the start on, a short training leaves most of the codes unused.
         iterations, batch, rate: batches, sequences in each, and the largest step of Adam.
@@ -118,13 +133,18 @@ def train_structured_vae(
     for name, value in (("beta", beta), ("agreement", agreement), ("temperature", temperature)):
         if not value >= 0:
             raise DeclarationError(f"structured vae: `{name}` is {value}; expected 0 or more.")
-    K, steps = len(sequences.names), positive("steps", steps)
+    count = len(sequences.names)
+    K = positive("potentials", potentials or (2 * count if index == "sparse" else count))
+    if count > K:
+        raise DeclarationError(f"structured vae: {K} `potentials`; expected one for each of {count} transformations.")
+    steps = positive("steps", steps)
     with seeded(seed):
         vae = VAE(sequences.image_shape, latent_dim, architecture, width, f"{sequences.name}-vae")
     flow = make_transition(transition, vae, K, steps, seed)
     model = StructuredVAE(vae, flow, steps)
     if model.moves:
-        model.index = IndexPosterior(sequences.image_shape, K, seed)
+        told = (sequences.image_shape, K)
+        model.index = SparsePosterior(*told, sparsity, seed) if index == "sparse" else IndexPosterior(*told, seed)
     groups = [{"params": list(vae.parameters()), "rate": rate}]
     if model.field is not None:
         groups.append({"params": list(model.field.parameters()), "rate": flow_rate})
@@ -134,13 +154,19 @@ def train_structured_vae(
     grey = _drawn_once(sequences, steps)
     loop = Loop(f"vae, {flow.name}", len(sequences), batch, iterations, seed, time_limit, progress)
     step = STEPS[index] if model.moves else _independent
+    if max(alone) > 0 and model.moves:
+        step = _beside
     model.train()
     for rows in loop:
         for group in optimiser.param_groups:
             group["lr"] = loop.annealed(group["rate"])
         frames = torch.bernoulli(grey[:, rows].float() / 255, generator=loop.draw)
         heat = max(1.0, temperature) ** max(0.0, 1 - 2 * loop.iteration / iterations)  # 1 from the middle on
-        missed, divergence, of_index, codes = step(model, frames, sequences.labels[rows], loop, heat)
+        if step is _beside:
+            share = alone[0] + (alone[1] - alone[0]) * loop.iteration / iterations
+            missed, divergence, of_index, codes = step(model, frames, sequences.labels[rows], loop, share)
+        else:
+            missed, divergence, of_index, codes = step(model, frames, sequences.labels[rows], loop, heat)
         warm = min(1.0, loop.iteration / (warmup * iterations)) if warmup else 1.0
         parts = {"missed": missed, "divergence": warm * beta * divergence, "index": of_index}
         if agreement and codes is not None:
@@ -181,14 +207,34 @@ def _known(model, frames, labels, loop, heat):
     return missed.sum() / images, divergence.sum() / images, of_index / images, path[1:].detach()
 
 
+def _beside(model, frames, labels, loop, share):
+    """The bound of single images, all of them, and that of the sequence, of the first image and another one."""
+    n, T, images = frames.shape[1], len(frames) - 1, frames.shape[0] * frames.shape[1]
+    missed, divergence, *_ = _independent(model, frames, labels, loop, share)
+    if share < 1:
+        z, once = model.drawn(frames[0], loop.noise(n, model.vae.latent_dim))
+        t = int(torch.randint(1, T + 1, (), generator=loop.draw))
+        path = model.path(z, labels, t)
+        along = model.missed(torch.stack([path[0], path[t]]), torch.stack([frames[0], frames[t]]))
+        missed = share * missed + (1 - share) * (along[0] + T * along[1]).sum() / images
+        divergence = share * divergence + (1 - share) * once.sum() / images
+    of_index = cross_entropy(model.index(frames[0], frames[-1]), labels, reduction="sum")
+    return missed, divergence, of_index / images, None
+
+
 def _gumbel(model, frames, labels, loop, heat):
-    n, images = frames.shape[1], frames.shape[0] * frames.shape[1]
+    n, images, progress = frames.shape[1], frames.shape[0] * frames.shape[1], loop.iteration / loop.iterations
     scores = model.index(frames[0], frames[-1])
-    y = model.index.relaxed(scores / heat, 0.5, loop.draw)
-    # Forwards a whole draw, backwards the relaxed one: mixed velocities let all potentials do the same.
-    whole = torch.nn.functional.one_hot(y.argmax(dim=1), y.shape[1]).to(y)
-    missed, divergence, path = model.bound_terms(frames, whole + y - y.detach(), loop.noise(n, model.vae.latent_dim))
+    weights = model.index.relaxed(scores, max(0.3, 1 - 1.4 * progress), loop.draw)
     of_index = model.index.divergence(scores).sum()
+    if progress < 0.5:
+        # All potentials are to be used, or else one that does for two transformations takes both.
+        of_index = of_index + n * EQUAL * (1 - 2 * progress) * model.index.imbalance(scores)
+    else:
+        # Forwards a whole draw, backwards the relaxed one: each potential is to do for a transformation by itself.
+        whole = torch.nn.functional.one_hot(weights.argmax(dim=1), weights.shape[1]).to(weights)
+        weights = whole + weights - weights.detach()
+    missed, divergence, path = model.bound_terms(frames, weights, loop.noise(n, model.vae.latent_dim))
     return missed.sum() / images, divergence.sum() / images, of_index / images, path[1:].detach()
 
 
@@ -213,7 +259,23 @@ def _inferred(model, frames, labels, loop, heat):
     return missed.sum() / images, divergence.sum() / images, of_index.sum() / images, chosen
 
 
-STEPS: dict[str, Callable] = {"known": _known, "inferred": _inferred, "gumbel": _gumbel}
+def _sparse(model, frames, labels, loop, heat):
+    """Weights of all potentials at once, drawn from relaxed spikes and slabs."""
+    n, images, progress = frames.shape[1], frames.shape[0] * frames.shape[1], loop.iteration / loop.iterations
+    q, parts, temperature = model.index, model.index(frames[0], frames[-1]), max(0.3, 1 - 1.4 * progress)
+    q.usage.lerp_(torch.sigmoid(parts[0].detach()).mean(dim=0), 0.05)
+    if progress < 0.5:
+        # All speeds 1 at first: free ones would let the potentials be any mixtures of the transformations.
+        weights = q.spikes(parts[0], temperature, loop.draw)
+        away = q.prior.spike_divergence(parts[0], 0.5 * (2 * q.prior.probability) ** (2 * progress))
+    else:
+        weights = q.draw(parts, temperature, loop.draw)
+        away = q.prior.divergence(*parts, q.usage.clamp(1e-3, 0.5))
+    missed, divergence, path = model.bound_terms(frames, weights, loop.noise(n, model.vae.latent_dim))
+    return missed.sum() / images, divergence.sum() / images, away.sum() / images, path[1:].detach()
+
+
+STEPS: dict[str, Callable] = {"known": _known, "inferred": _inferred, "gumbel": _gumbel, "sparse": _sparse}
 
 
 def _outside(vae: VAE, codes: Tensor, images: Tensor) -> Tensor:

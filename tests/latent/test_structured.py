@@ -315,6 +315,10 @@ def test_index_is_recovered_from_pairs_without_labels(unlabelled):
     assert recovered(unlabelled).accuracy > 0.95
 
 
+def test_index_is_recovered_by_relaxed_draws_too():
+    assert recovered(trained("gumbel", iterations=300)).accuracy > 0.95
+
+
 def test_index_is_recovered_from_pairs_with_labels_under_its_own_name():
     found = recovered(trained(iterations=60))
     assert found.accuracy > 0.95
@@ -366,10 +370,37 @@ def test_error_of_sequences_is_one_at_rest_and_zero_for_the_truth():
     found = sequence_error(StructuredVAE(Exact(), true, 2), test, steps=4)
     assert found.error == pytest.approx(0, abs=1e-5)
     assert found.beyond == pytest.approx(0, abs=1e-5)
+    assert found.floor == pytest.approx(0, abs=1e-5)
     rest = sequence_error(StructuredVAE(Exact(), still, 2), test, steps=4)
     assert rest.along == pytest.approx([1] * 4, abs=1e-5)
     assert rest.each == pytest.approx([1] * 2, abs=1e-5)
     assert math.isnan(sequence_error(StructuredVAE(Exact(), still, 2), test).beyond)
+
+
+def test_floor_of_the_error_is_what_the_decoder_cannot_show():
+    """A decoder that shows the same grey for every code misses as much of x_t by encoding it as by any flow."""
+
+    class Blind(nn.Module):
+        latent_dim = 2
+
+        def encode(self, x):
+            z = torch.zeros(*x.shape[:-3], 2, dtype=torch.float64)
+            return z, z
+
+        def decode(self, z):
+            return torch.full((*z.shape[:-1], 1, 8, 8), 0.5)
+
+    found = sequence_error(StructuredVAE(Blind(), linear_transition(2), 2), halves(60))
+    assert found.floor == pytest.approx(found.error)
+    assert found.floor > 0.5
+
+
+def test_share_of_single_images_trains_the_flow_or_leaves_it():
+    first = trained(iterations=1, alone=(1.0, 1.0)).field.momenta
+    torch.testing.assert_close(trained(iterations=40, alone=(1.0, 1.0)).field.momenta, first)
+    both = trained(iterations=40, alone=(0.5, 0.5))
+    assert float((both.field.momenta - first).abs().max()) > 1e-2
+    assert both.history[-1]["missed"] < both.history[0]["missed"]
 
 
 def test_training_follows_its_seed_and_lowers_the_loss():
@@ -413,6 +444,13 @@ def test_probabilities_of_the_index_and_its_divergence():
     share = nn.functional.one_hot(weights.argmax(dim=1), 3).double().mean(dim=0)
     expected = torch.softmax(torch.tensor([1.0, 0.0, -1.0]).double(), dim=0)
     assert float((share - expected).abs().max()) < 4 * 0.5 / 4000**0.5
+
+
+def test_imbalance_is_zero_for_an_index_used_equally_often_and_log_k_for_one():
+    posterior = IndexPosterior((1, 8, 8), 3)
+    sure = 50 * torch.eye(3)
+    assert float(posterior.imbalance(sure)) == pytest.approx(0, abs=1e-6)
+    assert float(posterior.imbalance(sure[:1].expand(4, 3))) == pytest.approx(math.log(3))
 
 
 def test_recovery_is_counted_under_the_best_permutation():

@@ -14,6 +14,7 @@ _HOMES = {
     "conv": ["ConvGenerator"],
     "data": ["ImageSet", "images_of", "digits", "mnist", "sprites"],
     "moving": ["MovingImages", "moving_images"],
+    "mixed": ["MixedImages", "mixed_images"],
     "vae": ["VAE", "train_vae"],
     "gan": ["GAN", "train_gan"],
     "adapters": ["Adapted", "Truncated", "WSpace", "InnerLayer"],
