@@ -43,6 +43,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "linear": {"transition": "linear", "iterations": 2200},
     "hamilton-jacobi": {"transition": "hamilton-jacobi", "iterations": 1800},
     "wave": {"transition": "wave", "iterations": 1700},
+    "helmholtz": {"transition": "helmholtz", "iterations": 1400},
+    "hamilton-jacobi, 24 latents": {"transition": "hamilton-jacobi", "latent_dim": 24, "iterations": 1800},
     "no equation": {"transition": "potential", "iterations": 1800},
     "hamilton-jacobi, index inferred": {"transition": "hamilton-jacobi", "index": "inferred", "iterations": 1500},
     "hamilton-jacobi, index by Gumbel": {"transition": "hamilton-jacobi", "index": "gumbel", "iterations": 1500},

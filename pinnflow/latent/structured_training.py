@@ -23,12 +23,14 @@ Gumbel-softmax (2017).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 from pinnflow.errors import DeclarationError, UnknownName
+from pinnflow.latent.baselines import baseline
 from pinnflow.latent.flow import PotentialFlow
 from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.generators.training import Loop, Progress, seeded
@@ -44,12 +46,31 @@ EQUAL = 20.0  # nats a sequence: weight of an index used equally often, when a t
 
 MakeFlow = Callable[[VAE, int, int, int], Flow]
 
+FIRST_SPEED = 0.03  # of fields without a scale of their own: root mean square of the first velocities
+
+
+def _slow(name: str) -> MakeFlow:
+    """A trained field of the baselines, slow at first: it moves codes by several units a step otherwise."""
+
+    def make(vae: VAE, K: int, steps: int, seed: int) -> Flow:
+        flow: Any = baseline(name, vae, potentials=K, objectives=[], seed=seed)
+        z = flow.sample(256, seed)
+        with torch.no_grad():
+            speed = flow.velocity(z, 1.0, torch.arange(256) % K).square().sum(dim=1).mean().sqrt()
+        flow.scale_velocity(FIRST_SPEED / float(speed))
+        return flow
+
+    return make
+
+
 TRANSITIONS: dict[str, MakeFlow] = {
     "none": lambda vae, K, steps, seed: Still(vae, vae.latent_dim, K, name="no flow"),
     "linear": lambda vae, K, steps, seed: LinearTransition(vae, vae.latent_dim, K, seed=seed),
     "potential": lambda vae, K, steps, seed: PotentialFlow(
         vae, potentials=K, form="none", objectives=[], steps=steps, seed=seed, name="potential"
     ),
+    "helmholtz": _slow("helmholtz"),
+    "free": _slow("free"),
 }
 """What moves codes, by name, as functions `(vae, K, T, seed) -> Flow`; the names of equations are others."""
 
@@ -99,8 +120,9 @@ def train_structured_vae(
 
     Args:
         sequences: what is to be modelled.
-        transition: `none`, `linear`, `potential` (a network without an equation), the name of an equation that the
-            potentials obey, or a function `(vae, K, T, seed) -> Flow`.
+        transition: `none`, `linear`, `potential` (a network without an equation), `helmholtz` (a potential and a part
+            without divergence), `free`, the name of an equation that the potentials obey, or a function
+            `(vae, K, T, seed) -> Flow`.
         steps: T.
         index: `known`; or `inferred` or `gumbel` where labels are not to be looked at; or `sparse` where several
             transformations may act at once and nothing is said of which.

@@ -421,7 +421,7 @@ def test_weight_of_the_divergence_makes_codes_say_less():
     assert spread[1] < 0.2 * spread[0]
 
 
-@pytest.mark.parametrize("transition", ["wave", "linear", "none"])
+@pytest.mark.parametrize("transition", ["wave", "linear", "helmholtz", "free", "none"])
 def test_every_transition_can_be_trained(transition):
     model = trained(transition=transition, iterations=3)
     assert model.moves == (transition != "none")
