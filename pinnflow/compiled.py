@@ -10,6 +10,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from pinnflow.compiler.evaluation import Evaluation
 from pinnflow.compiler.payoff import Stopwatch
 from pinnflow.compiler.plan import DerivativePlan
 from pinnflow.compiler.recorded import Program, Unrecordable
-from pinnflow.compiler.tiles import carried, tiles
+from pinnflow.compiler.tiles import divide
 from pinnflow.declare.problem import Problem
 from pinnflow.errors import NonFinite, UnknownName, WrongShape
 from pinnflow.sampling.points import draw_block
@@ -274,27 +275,10 @@ class Compiled:
     def _program(self, what, function, module):
         kept = self._programs.setdefault(what, weakref.WeakKeyDictionary())
         if module not in kept:
-            kept[module] = Program(function, what == "loss", self._tiles if what == "loss" else None)
+            kept[module] = Program(
+                function, what == "loss", partial(divide, self._evaluation) if what == "loss" else None
+            )
         return kept[module]
-
-    def _tiles(self, module, points):
-        """Rows of the points that are taken at once by a compiled loss."""
-        first = next(iter(points.values()))
-        if self._evaluation.probes is not None or first.device.type != "cpu":
-            return ()
-        sets: dict[int, list[str]] = {}
-        for name, tensor in points.items():
-            sets.setdefault(id(tensor), []).append(name)
-        passes = self._evaluation.plan(points).passes
-        width = max((p.shape[0] for p in module.parameters() if p.ndim == 2), default=1)
-        apart = {name for name, block in self._evaluation.blocks.items() if len(block.parts) > 1 or block.data}
-        return tiles(
-            [
-                (names, len(points[names[0]]), 0 if apart & set(names) else carried(passes, names))
-                for names in sets.values()
-            ],
-            width, first.element_size(), torch.get_num_threads(),
-        )  # fmt: skip
 
     def _where(self, module):
         """dtype and device of points and results."""

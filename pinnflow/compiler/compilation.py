@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ LOG = logging.getLogger("pinnflow")
 
 KEPT = 16
 """Compiled graphs that are kept for later calls and later fits of the same shape."""
+
+WARM_UP = 3
+"""Calls before a step is captured."""
 
 KNOWN: OrderedDict[tuple, Compilation] = OrderedDict()
 
@@ -92,7 +95,8 @@ def compile_step(graph: torch.fx.GraphModule, inputs: list[Tensor], threads: int
     """`graph` compiled for inputs of these shapes by the compiler behind `torch.compile`.
 
     Without the guards of that, which look at every input of every call: here shapes are looked up already. And on a CPU
-    with the calls of the kernels in C++. Together these save about a seventh of a step of 15 ms.
+    with the calls of the kernels in C++, on a GPU as one CUDA graph. The first two save about a seventh of a step of
+    15 ms.
     """
     from torch._inductor import compile  # takes two seconds
 
@@ -103,7 +107,42 @@ def compile_step(graph: torch.fx.GraphModule, inputs: list[Tensor], threads: int
             return compile(graph, inputs, options={"cpp_wrapper": True, "cpp.threads": threads})
         except Exception as problem:
             LOG.info("calling the kernels from Python: %s", first_line(problem))
-    return compile(graph, inputs, options={"cpp.threads": threads})
+    step = compile(graph, inputs, options={"cpp.threads": threads})
+    if all(t.device.type == "cuda" for t in inputs):
+        try:
+            return Replayed(step, inputs)
+        except RuntimeError as problem:
+            LOG.info("launching the kernels one by one: %s", first_line(problem))
+    return step
+
+
+class Replayed:
+    """A compiled step as one CUDA graph: its kernels are launched together, which a small network gains most from.
+
+    Args:
+        step: of tensors on one GPU, without decisions by values.
+        inputs: like those of all later calls.
+
+    Raises:
+        RuntimeError: the step cannot be captured.
+    """
+
+    def __init__(self, step: Callable, inputs: Sequence[Tensor]):
+        self._inputs = [t.detach().clone() for t in inputs]  # a graph reads and writes the same places every time
+        beside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+        beside.wait_stream(here)
+        with torch.cuda.stream(beside):  # what is made at the first call stays outside of the graph
+            for _ in range(WARM_UP):
+                step(*self._inputs)
+        here.wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = list(step(*self._inputs))
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        torch._foreach_copy_(self._inputs, list(inputs))
+        self._graph.replay()
+        return [t.clone() for t in self._outputs]
 
 
 def shapes(tensors: Iterable[Tensor]) -> tuple:

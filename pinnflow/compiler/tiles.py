@@ -3,16 +3,19 @@
 A step over all rows writes every layer to memory on the way forward and reads it again on the way back. The loss is a
 mean over rows, so it and its gradient are sums over groups of rows ("tiles"), each of which goes both ways before the
 next one begins, and each of which is one thread's work: threads that share a layer would wait for each other at every
-operation. Needs no torch.
+operation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pinnflow.compiler.plan import Pass
+import torch
+from torch import Tensor, nn
+
+from pinnflow.compiler.evaluation import Evaluation
 
 CACHE = 3 * 2**18
 """Bytes that a layer's jet may take: three quarters of the MiB that a core of today's processors has to itself."""
@@ -82,6 +85,29 @@ def _cuts(rows: int, count: int) -> list[slice]:
     return [slice(i * step, (i + 1) * step) for i in range(count)]
 
 
-def carried(passes: Sequence[Pass], names: Sequence[str]) -> int:
+def divide(evaluation: Evaluation, module: nn.Module, points: Mapping[str, Tensor]) -> tuple[Tile, ...]:
+    """The tiles of a loss of these blocks; none where the rows do not stand alone or the device has no such caches.
+
+    Args:
+        evaluation: of the problem.
+        module: whose widest layer tells how much a row takes.
+        points: `{block: [n, columns]}`; blocks with the same tensor share their points.
+    """
+    first = next(iter(points.values()))
+    if evaluation.probes is not None or first.device.type != "cpu":
+        return ()
+    sets: dict[int, list[str]] = {}
+    for name, tensor in points.items():
+        sets.setdefault(id(tensor), []).append(name)
+    passes = evaluation.plan(points).passes
+    width = max((p.shape[0] for p in module.parameters() if p.ndim == 2), default=1)
+    apart = {name for name, block in evaluation.blocks.items() if len(block.parts) > 1 or block.data}
+    carried = [
+        (names, len(points[names[0]]), 0 if apart & set(names) else _carried(passes, names)) for names in sets.values()
+    ]
+    return tiles(carried, width, first.element_size(), torch.get_num_threads())
+
+
+def _carried(passes, names):
     """Coefficients that are carried for the points of these blocks, the value included."""
     return sum(1 + len(one.lines.passes) for one in passes if set(one.blocks) & set(names))

@@ -8,6 +8,7 @@ a form that is easy to train.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from pinnflow.compiler.evaluation import Evaluation
 from pinnflow.compiler.payoff import Stopwatch
 from pinnflow.compiler.recorded import Program, Unrecordable
+from pinnflow.compiler.tiles import divide
 from pinnflow.errors import NonFinite
 from pinnflow.methods.balancing import causal_weights
 from pinnflow.methods.base import Task
@@ -112,7 +114,8 @@ class Objective:
         self.strictness = 0.0  # of causal weights
         self.points: dict[str, Tensor] = {}
         self.rows: dict = {}
-        self._program, self._watch = Program(self._recorded_loss, gradient=True), Stopwatch()
+        self._program = Program(self._recorded_loss, gradient=True, divide=partial(divide, self.evaluation))
+        self._watch = Stopwatch()
         self._compiling = self._refused = False
         self.draw()
 
@@ -260,9 +263,9 @@ class Objective:
         return sum(self.parts_of_loss().values())
 
     def _recorded_loss(self, network, points, unknowns, rows, weights):
+        weight_of = dict(zip(self.points, weights, strict=True))  # of a tile's blocks as well
         values = self.evaluation.values(network, points, unknowns, rows)
-        losses = [weight * value.square().mean() for weight, value in zip(weights, values.values(), strict=True)]
-        return torch.stack(losses).sum()
+        return torch.stack([weight_of[name] * value.square().mean() for name, value in values.items()]).sum()
 
     def parts_of_loss(self, weighted: bool = True) -> dict[str, Tensor]:
         """{block: weight times mean square residual}, equations with causal weights."""

@@ -237,7 +237,7 @@ def test_a_module_with_something_for_each_row_is_not_divided(compiler, monkeypat
     problem, points = Problem([Eq(u.diff(t), u.diff(x, 2))], {t: (0, 1), x: (0, 1)}), {"equation 1": place}
     net = Numbered(64, by_number)
     eager, compiled = (compile(problem, points=points, backend=how) for how in ("eager", "compiled"))
-    assert len(compiled._tiles(net, compiled.points)) > 1
+    assert len(tiles.divide(compiled._evaluation, net, compiled.points)) > 1
     for a, b in zip(loss_and_gradient(compiled, net), loss_and_gradient(eager, net), strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
     assert [len(pieces) for pieces in compiled._programs["loss"][net]._graphs.values()] == [1]

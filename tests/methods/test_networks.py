@@ -6,7 +6,7 @@ import torch
 from sympy import Eq, cos, pi, sin
 
 from pinnflow import Problem, coordinates, field
-from pinnflow.compiler import compilation
+from pinnflow.compiler import compilation, tiles
 from pinnflow.compiler.payoff import Stopwatch
 from pinnflow.errors import UnknownName
 from pinnflow.methods.balancing import balanced, causal_weights
@@ -175,8 +175,10 @@ def test_four_coordinates_go_to_a_network_whose_estimate_is_true():
     assert 0.1 < solution.error_estimate / error < 10
 
 
-def test_a_loss_is_recorded_where_that_pays_in_the_time_left(monkeypatch):
+@pytest.mark.parametrize("fewest", [5, 64])
+def test_a_loss_is_recorded_where_that_pays_in_the_time_left(monkeypatch, fewest):
     """The same numbers and gradients, one recording for all points and weights, and none when time is short."""
+    monkeypatch.setattr(tiles, "FEWEST", fewest), monkeypatch.setattr(tiles, "CACHE", 2**12)
     monkeypatch.setattr(compilation, "compile_step", lambda graph, inputs, threads: graph)
     monkeypatch.setattr(Stopwatch, "cost", 1e-6)
     one = objective(poisson(2), count=40)
@@ -194,5 +196,7 @@ def test_a_loss_is_recorded_where_that_pays_in_the_time_left(monkeypatch):
         for a, b in zip(*gradients, strict=True):
             assert torch.allclose(a, b, rtol=1e-10, atol=1e-12 * float(expected))
     assert one._program.recordings == 1
+    (pieces,) = one._program._graphs.values()
+    assert (len(pieces) > 1) == (fewest == 5)
     one.strictness = 1.0
     assert torch.equal(one.loss(), sum(one.parts_of_loss().values()))
