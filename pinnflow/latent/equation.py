@@ -115,6 +115,7 @@ class Equation:
         *,
         identically: bool = False,
         density: bool = False,
+        by_row: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """A number without units that is 0 where equations and conditions hold; differentiable by weights and points.
@@ -129,6 +130,8 @@ class Equation:
             identically: whether the equations hold by construction.
             density: whether the first output is a density; the equations are then divided by it, or else they would
                 count only where it is high.
+            by_row: the share of the mean of each row's own ratio, to which rows with small terms count like those with
+                large ones; the rest is the ratio of the means.
             generator: of the random lines.
         """
         total = points.new_zeros(())
@@ -138,9 +141,11 @@ class Equation:
             unit = module(points, k)[:, :1] if density else 1.0
             for name in first:
                 terms, again = first[name] / unit, other[name] / unit
-                square = (terms.sum(dim=1) * again.sum(dim=1)).mean()
-                size = (terms.square() + again.square()).sum(dim=1).mean() / 2
-                total = total + square / size.clamp(min=1e-30)
+                square = terms.sum(dim=1) * again.sum(dim=1)
+                size = (terms.square() + again.square()).sum(dim=1) / 2
+                total = total + (1 - by_row) * square.mean() / size.mean().clamp(min=1e-30)
+                if by_row:
+                    total = total + by_row * (square / size.clamp(min=1e-30)).mean()
         conditions = [name for name in self.names if name not in self._equations]
         if conditions:
             values = self._of(points).residuals(ForRows(module, k), dict.fromkeys(conditions, points))

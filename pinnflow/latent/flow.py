@@ -236,10 +236,13 @@ class PotentialFlow(TrainedFlow):
         with torch.no_grad():
             return self.equation.relative(self.field, self.equation.points(z, t), self.index(k, len(z)))
 
-    def disobedience(self, z: Tensor, t: Tensor, k: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def disobedience(
+        self, z: Tensor, t: Tensor, k: Tensor, generator: torch.Generator | None = None, by_row: float = 0.0
+    ) -> Tensor:
         """What `Obedience` makes small, a number that scaling the potential does not change; differentiable.
 
-        With a `generator` Laplacians in more than 256 dimensions are estimated along random lines.
+        With a `generator` Laplacians in more than 256 dimensions are estimated along random lines; `by_row` is the
+        share in which every row counts by its own ratio of residual and terms.
         """
         return self.equation.disobedience(
             self.field,
@@ -247,6 +250,7 @@ class PotentialFlow(TrainedFlow):
             k,
             identically=self.form == "exact",
             density=self.logarithmic,
+            by_row=by_row,
             generator=generator,
         )
 

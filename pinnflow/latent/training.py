@@ -70,6 +70,7 @@ class TrainedFlow(Flow):
         self.history: list[dict[str, Any]] = []
         self._generator = torch.Generator().manual_seed(seed)
         self._optimizer: torch.optim.Optimizer | Any = None
+        self._further: torch.optim.Optimizer | Any = None  # of steps for single objectives
 
     def place_weights(self) -> None:
         """Brings the field to the flow's device and dtype, and the objectives to the generator's."""
@@ -93,7 +94,7 @@ class TrainedFlow(Flow):
 
     def fit(
         self,
-        iterations: int = 500,
+        iterations: int | None = None,
         batch: int = 64,
         time_limit: float | None = None,
         progress: Progress | None = None,
@@ -103,7 +104,8 @@ class TrainedFlow(Flow):
         """Trains until `iterations` have been made in all.
 
         Args:
-            iterations: in all, those of an earlier call or a checkpoint included.
+            iterations: in all, those of an earlier call or a checkpoint included; by default 100 for each potential and
+                at least 500, so that each is walked as often however many there are.
             batch: starts for each iteration, every one walked along `branches` fields; field, direction and the pair of
                 images are drawn for every walk.
             time_limit: seconds after which it stops; a later call goes on.
@@ -118,7 +120,7 @@ class TrainedFlow(Flow):
             NonFinite: the loss is no number; the message names the objective.
             DamagedFile: the checkpoint is not one of this flow.
         """
-        positive("iterations", iterations)
+        iterations = max(500, 100 * self.potentials) if iterations is None else positive("iterations", iterations)
         positive("batch", batch)
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"`time_limit` is {time_limit!r}; it must be a positive number of seconds")
@@ -130,6 +132,8 @@ class TrainedFlow(Flow):
             raise ValueError(f"`{self.name}` has no objectives, so there is nothing to train it for; see `objectives=`")
         if self._optimizer is None:
             self._optimizer = self._make_optimizer()
+            if any(one.further for one in self.objectives):
+                self._further = torch.optim.Adam(self.field.parameters(), lr=self.rate, betas=(0.9, 0.99))
         if resume and checkpoint is not None and Path(checkpoint).exists():
             self._restore(read_state(checkpoint), checkpoint)
         begin, every = time.perf_counter(), max(1, iterations // 100)
@@ -176,6 +180,7 @@ class TrainedFlow(Flow):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.field.parameters(), 10.0)
         self._optimizer.step()
+        self._go_further(walk, factor)
         self.iteration += 1
         if not note:
             return None
@@ -186,6 +191,15 @@ class TrainedFlow(Flow):
             if told is not None:
                 entry["accuracy"] = told
         return entry
+
+    def _go_further(self, walk, factor):
+        """Steps for single objectives: a third of the rate, and the gradients have a memory of their own."""
+        for one in self.objectives:
+            for _ in range(one.further):  # type: ignore[call-overload]
+                self._further.param_groups[0]["lr"] = self.rate * factor / 3
+                self._further.zero_grad(set_to_none=True)
+                one(walk).backward()
+                self._further.step()
 
     def _walk(self, batch) -> Walk:
         g, K = self._generator, self.potentials
@@ -212,6 +226,7 @@ class TrainedFlow(Flow):
             "field": self.field.state_dict(),
             "objectives": self.objectives.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "further": None if self._further is None else self._further.state_dict(),
             "generator": self._generator.get_state(),
             "history": self.history,
         }
@@ -221,6 +236,8 @@ class TrainedFlow(Flow):
             self.field.load_state_dict(state["field"])
             self.objectives.load_state_dict(state["objectives"])
             self._optimizer.load_state_dict(state["optimizer"])
+            if self._further is not None:
+                self._further.load_state_dict(state["further"])
         except (RuntimeError, ValueError, KeyError) as trouble:
             raise DamagedFile(f"`{path}` is a checkpoint of another flow than `{self.name}`: {trouble}") from None
         self._generator.set_state(state["generator"])

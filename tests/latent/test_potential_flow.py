@@ -277,8 +277,9 @@ def test_training_makes_fields_distinct():
     assert flow.residual(*at(flow)).max() < 1e-10
 
 
-def test_a_resumed_training_gives_the_same_digits(tmp_path):
-    whole = make().fit(12, 8)
+@pytest.mark.parametrize("form", ["exact", "soft"])
+def test_a_resumed_training_gives_the_same_digits(form, tmp_path):
+    whole = make(form=form).fit(12, 8)
     file = tmp_path / "flow.ckpt"
 
     def stop(entry):
@@ -286,8 +287,8 @@ def test_a_resumed_training_gives_the_same_digits(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make().fit(12, 8, progress=stop, checkpoint=file)
-    resumed = make().fit(12, 8, checkpoint=file, resume=True)
+        make(form=form).fit(12, 8, progress=stop, checkpoint=file)
+    resumed = make(form=form).fit(12, 8, checkpoint=file, resume=True)
     for name, weight in whole.field.state_dict().items():
         assert torch.equal(weight, resumed.field.state_dict()[name]), name
     assert [one["loss"] for one in whole.history] == [one["loss"] for one in resumed.history]
