@@ -103,9 +103,12 @@ def heat(latent_dim: int, horizon: float, diffusion: float = Rational(1, 5)) -> 
 
 @preset("fokker-planck")
 def fokker_planck(
-    latent_dim: int, horizon: float, diffusion: float = Rational(1, 5), rate: float = Rational(1, 5)
+    latent_dim: int, horizon: float, diffusion: float = Rational(1, 12), rate: float = Rational(1, 12)
 ) -> Preset:
-    """rho_t = div(a z rho) + D Laplace(rho), the Ornstein-Uhlenbeck process, moved by -a z - D grad log rho."""
+    """rho_t = div(a z rho) + D Laplace(rho), the Ornstein-Uhlenbeck process, moved by -a z - D grad log rho.
+
+    Its equilibrium is the distribution of the codes; diffusion alone spreads by one standard deviation in six steps.
+    """
     t, z, rho, domain = _axes(latent_dim, horizon, "rho")
     equation = Eq(rho.diff(t), div(rate * z * rho, z) + diffusion * laplacian(rho, z))
     return Preset(
