@@ -18,20 +18,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from benchmarks.structured import _spread, machine
-from pinnflow.latent import PotentialFlow
 from pinnflow.latent.generators.moving import moving_images
-from pinnflow.latent.generators.training import Loop, seeded
-from pinnflow.latent.generators.vae import VAE
 from pinnflow.latent.likelihood import binarised, importance_weighted
 from pinnflow.latent.structured_training import train_structured_vae
 
@@ -45,63 +40,10 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "alone 0.9": {"transition": "hamilton-jacobi", "iterations": 850, "alone": (0.9, 0.9)},
     "alone 0 to 1": {"transition": "hamilton-jacobi", "iterations": 850, "alone": (0.0, 1.0)},
     "alone 0.5, linear": {"transition": "linear", "iterations": 950, "alone": (0.5, 0.5)},
-    "carried prior, 1 step": {"carried": 1, "iterations": 850},
-    "carried prior, 2 steps": {"carried": 2, "iterations": 650},
+    "carried prior, 1 step": {"transition": "none", "carried": 1, "iterations": 1100},
+    "carried prior, 4 steps": {"transition": "none", "carried": 4, "iterations": 900},
+    "carried prior, 2 steps": {"transition": "none", "carried": 2, "iterations": 1020},
 }
-
-
-class CarriedPrior:
-    """N(0, I) carried to codes by steps z_s = z_{s-1} + grad u(z_s, s) along one viscous Hamilton-Jacobi potential.
-
-    Such a potential is concave, so that z - grad u(z, s) is one to one and its determinant at least 1, whatever the
-    weights: the density is exact and has mass 1.
-    """
-
-    def __init__(self, latent_dim: int, steps: int, seed: int):
-        self.flow = PotentialFlow(
-            None, latent_dim, 1, "hamilton-jacobi", objectives=[], steps=steps, features=32, seed=seed, device="cpu"
-        )
-        self.steps, self.d = steps, latent_dim
-
-    def log_density(self, z: Tensor) -> Tensor:
-        """log of the density at codes `[n, d]`, differentiable, `[n]`."""
-        z, eye = z.double(), torch.eye(self.d, dtype=torch.float64)
-        each, total = eye[:, None].expand(-1, len(z), -1), torch.zeros(len(z), dtype=torch.float64)
-        for s in range(self.steps, 0, -1):
-            with torch.enable_grad():
-                z = z if z.requires_grad else z.detach().requires_grad_()
-                v = self.flow.velocity(z, float(s), 0)
-                J = torch.autograd.grad(v, z, each, is_grads_batched=True, create_graph=True)[0].transpose(0, 1)
-                total = total + torch.linalg.slogdet(eye - J).logabsdet
-                z = z - v
-        return total - z.square().sum(dim=1) / 2 - self.d / 2 * math.log(2 * math.pi)
-
-
-def train_carried(train, steps: int, iterations: int, seed: int, rate: float = 4e-3, flow_rate: float = 1e-2):
-    """A VAE of single images whose prior is carried by a flow: as `train_structured_vae` trains one without."""
-    with seeded(seed):
-        vae = VAE(train.image_shape, 12, "mlp", 256)
-    prior = CarriedPrior(12, steps, seed)
-    parts = [(list(vae.parameters()), rate), (list(prior.flow.field.parameters()), flow_rate)]
-    optimiser = torch.optim.Adam([{"params": weights, "rate": r} for weights, r in parts], lr=rate, fused=True)
-    frames = torch.cat([train.frames(rows, STEPS) for rows in torch.arange(len(train)).split(256)], dim=1)
-    loop = Loop("carried prior", len(train), 32, iterations, seed, None, False)
-    for rows in loop:
-        for group in optimiser.param_groups:
-            group["lr"] = loop.annealed(group["rate"])
-        x = torch.bernoulli(frames[:, rows], generator=loop.draw).flatten(0, 1)
-        mean, log_variance = vae.encode(x)
-        noise = loop.noise(len(x), 12)
-        z = mean + torch.exp(0.5 * log_variance) * noise
-        missed = nn.functional.binary_cross_entropy_with_logits(vae.logits(z), x, reduction="sum")
-        log_q = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(dim=1)
-        divergence = (log_q - prior.log_density(z)).sum()
-        loss = (missed + min(1.0, loop.iteration / (0.3 * iterations)) * divergence) / len(x)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_([w for weights, _ in parts for w in weights], 100.0)
-        optimiser.step()
-    return vae.eval(), lambda z: prior.log_density(z).detach()
 
 
 def measure(data: str, name: str, count: int, seed: int) -> dict[str, Any]:
@@ -109,15 +51,13 @@ def measure(data: str, name: str, count: int, seed: int) -> dict[str, Any]:
     size = {"size": 20} if data.endswith(".npz") else {}
     train = moving_images(data, count=count, seed=seed, **size)
     test = moving_images(data, count=ROWS, seed=1000 + seed, part="test", **size)
-    how, prior = dict(DESIGNS[name]), None
+    how = DESIGNS[name]
     begun = time.process_time()
-    if "carried" in how:
-        vae, prior = train_carried(train, how["carried"], how["iterations"], seed)
-    else:
-        vae = train_structured_vae(train, **how, steps=STEPS, seed=seed, progress=False).vae
+    model = train_structured_vae(train, **how, steps=STEPS, seed=seed, progress=False)
     processor = time.process_time() - begun
     frames = binarised(test.frames(torch.arange(ROWS), STEPS), seed)
-    found = [importance_weighted(vae, x, SAMPLES, prior=prior, seed=seed + t) for t, x in enumerate(frames)]
+    prior = None if model.prior is None else model.log_first
+    found = [importance_weighted(model.vae, x, SAMPLES, prior=prior, seed=seed + t) for t, x in enumerate(frames)]
     return {
         "data": train.name,
         "model": name,

@@ -106,11 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="sprites", help="sprites, digits, or the path of MNIST's .npz file")
     parser.add_argument("--sets", default="one or more", choices=list(SETS))
-    parser.add_argument("--potentials", type=int, help="by default twice as many as transformations")
+    parser.add_argument("--potentials", type=int, help="by default two more than transformations")
     parser.add_argument(
-        "--probability", type=float, default=0.01, help="that a potential acts, before anything is seen"
+        "--probability", type=float, default=0.03, help="that a potential acts, before anything is seen"
     )
-    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--iterations", type=int, default=1500)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--table", action="store_true", help="print what the file holds")
     asked = parser.parse_args()

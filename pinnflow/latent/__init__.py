@@ -27,6 +27,7 @@ _HOMES = {
     "unlabelled": ["UnlabelledMatching", "closest_fields", "recovery"],
     "metrics.properties": ["PropertyTable", "compare_on_property", "image_similarity"],
     "likelihood": ["Likelihood", "elbo", "importance_weighted"],
+    "carried": ["CarriedPrior"],
     "structured": ["StructuredVAE"],
     "structured_training": ["train_structured_vae"],
     "sequences": ["SequenceError", "image_likelihood", "sequence_error", "sequence_likelihood"],

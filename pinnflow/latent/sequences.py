@@ -18,7 +18,7 @@ from pinnflow.errors import WrongShape
 from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.likelihood import Bernoulli, Likelihood, Pixels, importance_weighted, together
 from pinnflow.latent.structured import StructuredVAE
-from pinnflow.latent.traversal import Flow, standard_normal
+from pinnflow.latent.traversal import Flow
 
 
 def sequence_likelihood(
@@ -45,8 +45,12 @@ def sequence_likelihood(
     """
     _check(frames, labels)
     pixels, vae, length, c = pixels or Bernoulli(), model.vae, len(frames), frames.shape[2]
+    prior = None if model.prior is None else model.log_first
     if not model.moves:
-        alone = [importance_weighted(vae, x, samples, pixels=pixels, seed=seed + t) for t, x in enumerate(frames)]
+        alone = [
+            importance_weighted(vae, x, samples, pixels=pixels, prior=prior, seed=seed + t)
+            for t, x in enumerate(frames)
+        ]
         return together(alone)
 
     def decoded(z, k):
@@ -55,7 +59,8 @@ def sequence_likelihood(
 
     images = frames.transpose(0, 1).flatten(1, 2)  # one image of (T + 1) c channels
     pair = (lambda x: vae.encode(x[:, :c]), decoded)
-    return importance_weighted(pair, images, samples, pixels=pixels, given=labels, seed=seed)
+    known = None if prior is None else lambda z, k: prior(z)
+    return importance_weighted(pair, images, samples, pixels=pixels, prior=known, given=labels, seed=seed)
 
 
 def image_likelihood(
@@ -90,7 +95,8 @@ def image_likelihood(
 
     for t, x in enumerate(frames):
         if not (t and model.moves):
-            found.append(importance_weighted((wide, decode), x, samples, pixels=pixels, seed=seed + t))
+            first = None if model.prior is None else model.log_first
+            found.append(importance_weighted((wide, decode), x, samples, pixels=pixels, prior=first, seed=seed + t))
             continue
         with torch.no_grad():
             mean, log_variance = wide(x)
@@ -102,7 +108,7 @@ def image_likelihood(
             return start[rows] + (spread[rows] @ e.to(start)[:, :, None])[:, :, 0]
 
         def prior(e, rows, origin=origin, size=size):
-            return standard_normal(origin(e, rows)) + size[rows]
+            return model.log_first(origin(e, rows)) + size[rows]
 
         def decoded(e, rows, origin=origin, t=t):
             return decode(model.path(origin(e, rows), labels[rows], t)[-1])

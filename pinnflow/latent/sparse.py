@@ -50,7 +50,7 @@ class SpikeSlab:
         DeclarationError: no such distribution.
     """
 
-    probability: float = 0.01
+    probability: float = 0.03
     spread: float = 0.3
 
     def __post_init__(self):

@@ -38,6 +38,7 @@ factorized representation learning (NeurIPS 2023), for the task; Kingma & Wellin
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pinnflow.errors import WrongShape
+from pinnflow.latent.carried import CarriedPrior
 from pinnflow.latent.index import IndexPosterior
 from pinnflow.latent.inversion import nearby_fixed_points
 from pinnflow.latent.sparse import SparsePosterior
@@ -60,18 +62,27 @@ class StructuredVAE(nn.Module):
         flow: K transitions of its codes, walked at their own velocities.
         steps: T, the length that training sees.
         index: q(k | x_0, x_T), or that of several at once, where it was learned.
+        prior: of z_0, or of every code where nothing moves; None: N(0, I).
 
     Attributes:
         history, stop: what training told.
     """
 
-    def __init__(self, vae: Any, flow: Flow, steps: int, index: IndexPosterior | SparsePosterior | None = None):
+    def __init__(
+        self,
+        vae: Any,
+        flow: Flow,
+        steps: int,
+        index: IndexPosterior | SparsePosterior | None = None,
+        prior: CarriedPrior | None = None,
+    ):
         super().__init__()
         if flow.latent_dim != vae.latent_dim:
             raise WrongShape(
                 f"`flow` moves codes of {flow.latent_dim} dimensions; those of `vae` have {vae.latent_dim}"
             )
         self.vae, self.flow, self.steps, self.index = vae, flow, positive("steps", steps), index
+        self.prior = prior
         self.field = getattr(flow, "field", None)  # so that its weights count as weights of the model
         self.history: list[dict[str, Any]] = []
         self.stop = ""
@@ -127,7 +138,11 @@ class StructuredVAE(nn.Module):
                 z, off = nearby_fixed_points(came_from, came_from(z))
                 lost = lost | ~(off < 1e-6)
                 total = total - self.log_determinant(z, k, float(s))
-        return torch.where(lost, -torch.inf, standard_normal(z) + total)
+        return torch.where(lost, -torch.inf, self.log_first(z) + total)
+
+    def log_first(self, z: Tensor) -> Tensor:
+        """log of the prior density of z_0 `[n, d]`, `[n]`."""
+        return standard_normal(z) if self.prior is None else self.prior.log_density(z)
 
     def log_determinant(self, z: Tensor, k: int | Tensor, t: float) -> Tensor:
         """log |det(I + D v_k(z, t))| of one step from z `[n, d]`, exact, `[n]`."""
@@ -150,10 +165,16 @@ class StructuredVAE(nn.Module):
         return self.missed(path, frames).sum(dim=0), divergence, path
 
     def drawn(self, first: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """A draw of q(z_0 | x_0) by `noise` `[n, d]`, and KL(q | N(0, I)) `[n]`."""
+        """A draw of q(z_0 | x_0) by `noise` `[n, d]`, and KL(q | prior) `[n]`: of another prior than N(0, I) estimated.
+
+        The estimate, log q - log prior at the draw, is without bias.
+        """
         mean, log_variance = self.vae.encode(first)
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
-        return mean + torch.exp(0.5 * log_variance) * noise, divergence
+        z = mean + torch.exp(0.5 * log_variance) * noise
+        if self.prior is not None:
+            log_q = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(dim=1)
+            return z, log_q - self.prior.log_density(z).to(z)
+        return z, 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
 
     def missed(self, codes: Tensor, images: Tensor) -> Tensor:
         """-log p(x | z) of Bernoulli pixels, `[...]`, for codes `[..., d]` and images `[..., c, h, w]`."""

@@ -31,6 +31,7 @@ from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 from pinnflow.errors import DeclarationError, UnknownName
 from pinnflow.latent.baselines import baseline
+from pinnflow.latent.carried import CarriedPrior
 from pinnflow.latent.flow import PotentialFlow
 from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.generators.training import Loop, Progress, seeded
@@ -102,6 +103,7 @@ def train_structured_vae(
     beta: float = 1.0,
     agreement: float = 1.0,
     alone: tuple[float, float] = (0.0, 0.0),
+    carried: int = 0,
     potentials: int | None = None,
     sparsity: SpikeSlab | None = None,
     temperature: float = 100.0,
@@ -131,9 +133,10 @@ def train_structured_vae(
         agreement: weight of the encoder's loss on images at t > 0, which trains nothing else.
         alone: of a known index, how much the bound of single images weighs, each with a normal code of its own, against
             that of the sequence: in the beginning and in the end of the training. 1 makes an ordinary VAE.
-        potentials: K, by default one for each transformation; twice as many for `sparse`.
+        carried: steps of a Hamilton-Jacobi flow that carries N(0, I) to the prior of codes, see `carried.py`; 0: none.
+        potentials: K, by default one for each transformation, and two more for `sparse`.
         sparsity: of `sparse`: how often and how fast a transformation acts before anything is seen; None: a potential
-            acts with probability 0.01, at a speed of 1 +- 0.3.
+            acts with probability 0.03, at a speed of 1 +- 0.3.
         temperature: of an `inferred` index in the beginning, in nats.
         warmup: share of the iterations over which the weight of the divergence rises from 0: with the whole weight from
             the start on, a short training leaves most of the codes unused.
@@ -156,20 +159,22 @@ def train_structured_vae(
         if not value >= 0:
             raise DeclarationError(f"structured vae: `{name}` is {value}; expected 0 or more.")
     count = len(sequences.names)
-    K = positive("potentials", potentials or (2 * count if index == "sparse" else count))
+    K = positive("potentials", potentials or (count + 2 if index == "sparse" else count))
     if count > K:
         raise DeclarationError(f"structured vae: {K} `potentials`; expected one for each of {count} transformations.")
     steps = positive("steps", steps)
     with seeded(seed):
         vae = VAE(sequences.image_shape, latent_dim, architecture, width, f"{sequences.name}-vae")
     flow = make_transition(transition, vae, K, steps, seed)
-    model = StructuredVAE(vae, flow, steps)
+    model = StructuredVAE(vae, flow, steps, prior=CarriedPrior(latent_dim, carried, seed=seed) if carried else None)
     if model.moves:
         told = (sequences.image_shape, K)
         model.index = SparsePosterior(*told, sparsity, seed) if index == "sparse" else IndexPosterior(*told, seed)
     groups = [{"params": list(vae.parameters()), "rate": rate}]
     if model.field is not None:
         groups.append({"params": list(model.field.parameters()), "rate": flow_rate})
+    if model.prior is not None:
+        groups.append({"params": list(model.prior.parameters()), "rate": flow_rate})
     if model.index is not None:
         groups.append({"params": list(model.index.parameters()), "rate": rate})
     optimiser = torch.optim.Adam(groups, lr=rate, fused=True)
@@ -214,7 +219,12 @@ def _drawn_once(sequences: MovingImages, steps: int) -> Tensor:
 def _independent(model, frames, labels, loop, heat):
     """Images that have nothing to do with each other: an ordinary VAE."""
     flat = frames.flatten(0, 1)
-    missed, divergence = elbo_terms(model.vae, flat, loop.noise(len(flat), model.vae.latent_dim))
+    noise = loop.noise(len(flat), model.vae.latent_dim)
+    if model.prior is None:
+        missed, divergence = elbo_terms(model.vae, flat, noise)
+    else:
+        z, away = model.drawn(flat, noise)
+        missed, divergence = model.missed(z, flat).mean(), away.mean()
     return missed, divergence, missed.new_zeros(()), None
 
 

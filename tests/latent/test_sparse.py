@@ -125,7 +125,7 @@ def parts_of_pictures(count, seed):
 
 @pytest.fixture(scope="module")
 def told():
-    """Whole sets, as told by a model that learned with twice as many potentials as there are transformations."""
+    """Whole sets, as told by a model that learned with two potentials more than there are transformations."""
     train, test = parts_of_pictures(2000, 0), parts_of_pictures(400, 1)
     how = {"steps": 4, "latent_dim": 4, "width": 64, "iterations": 1400, "progress": False}
     model = train_structured_vae(train, "linear", index="sparse", **how)
@@ -136,7 +136,7 @@ def told():
 def test_sets_are_told_from_pairs_without_labels(told):
     test, weights = told
     found = set_recovery(weights != 0, test.acting)
-    assert weights.shape == (400, 6)
+    assert weights.shape == (400, 5)
     assert found.f1 > 0.9 > found.chance[1] + 0.2
     assert found.whole > 0.7 > found.chance[0] + 0.3
 
