@@ -20,8 +20,8 @@ from pinnflow.compiler.evaluation import Evaluation
 CACHE = 3 * 2**18
 """Bytes that a layer's jet may take: three quarters of the MiB that a core of today's processors has to itself."""
 
-FEWEST = 64
-"""Rows of a tile; fewer are not worth a thread."""
+FEWEST = 128
+"""Rows of a layer's jet, all coefficients together; fewer are not worth a call."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ def tiles(
     divided, shared, whole = [], [], []
     for names, rows, coefficients in sets:
         wanted = CACHE / (max(1, coefficients) * entries * size)
-        count = pieces(rows, wanted, threads) if coefficients else 1
+        fewest = FEWEST / max(1, coefficients)
+        count = pieces(rows, wanted, threads, fewest) if coefficients else 1
         if count > 1:
             divided += [Tile(((tuple(names), cut),), 1 / count) for cut in _cuts(rows, count)]
-        elif coefficients and threads > 1 and rows % threads == 0 and rows >= threads * FEWEST:
+        elif coefficients and threads > 1 and rows % threads == 0 and rows >= threads * fewest:
             shared.append((tuple(names), _cuts(rows, threads)))
         else:
             whole.append((tuple(names), None))
@@ -67,15 +68,15 @@ def tiles(
     return (*divided, *together, *([Tile(tuple(whole), 1.0)] if whole else []))
 
 
-def pieces(rows: int, wanted: float, threads: int = 1) -> int:
-    """Into how many equal pieces of about `wanted` rows, as many for each thread; 1 where there are none.
+def pieces(rows: int, wanted: float, threads: int = 1, fewest: float = 1) -> int:
+    """Into how many equal pieces of about `wanted` and at least `fewest` rows, as many for each thread, or else 1.
 
     "About" is within a factor of two, in which it comes first that all threads have work.
     """
     if rows < 2 * wanted:
         return 1
     wanted = min(wanted, rows / threads)
-    near = [k for k in range(2, rows + 1) if rows % k == 0 and 0.5 <= rows / k / wanted <= 2 and rows // k >= FEWEST]
+    near = [k for k in range(2, rows + 1) if rows % k == 0 and 0.5 <= rows / k / wanted <= 2 and rows // k >= fewest]
     even = [k for k in near if k % threads == 0]
     return min(even or near, key=lambda k: abs(math.log(rows / k / wanted)), default=1)
 

@@ -14,7 +14,7 @@ def test_tiles_are_equal_and_of_about_the_wanted_size(rows, wanted, expected):
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 4), (2, 4), (3, 4), (8, 8), (16, 16), (64, 32)])
 def test_all_threads_have_work_and_none_has_too_few_rows(threads, expected):
-    assert tiles.pieces(2048, 600, threads) == expected
+    assert tiles.pieces(2048, 600, threads, 64) == expected
 
 
 def test_every_row_of_every_block_is_in_one_tile_by_its_share():
