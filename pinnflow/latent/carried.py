@@ -23,6 +23,8 @@ from pinnflow.latent.flow import PotentialFlow
 from pinnflow.latent.inversion import solve_fixed_points
 from pinnflow.latent.traversal import positive, standard_normal
 
+FIRST = 0.1  # of the usual momenta: the prior begins near N(0, I)
+
 
 class CarriedPrior(nn.Module):
     """N(0, I) carried to codes along one viscous Hamilton-Jacobi potential.
@@ -55,6 +57,9 @@ class CarriedPrior(nn.Module):
         self.field = self.flow.field  # so that its weights count
         if not getattr(self.field, "isotropic", False):
             raise DeclarationError("carried prior: the potential is no smooth minimum of planes; expected one.")
+
+        with torch.no_grad():
+            self.field.momenta.mul_(FIRST)
 
     def log_density(self, z: Tensor) -> Tensor:
         """log rho of codes `[n, d]`, `[n]`, differentiable, in float64."""

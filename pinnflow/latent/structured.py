@@ -38,7 +38,6 @@ factorized representation learning (NeurIPS 2023), for the task; Kingma & Wellin
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -167,14 +166,14 @@ class StructuredVAE(nn.Module):
     def drawn(self, first: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A draw of q(z_0 | x_0) by `noise` `[n, d]`, and KL(q | prior) `[n]`: of another prior than N(0, I) estimated.
 
-        The estimate, log q - log prior at the draw, is without bias.
+        KL(q | prior) = KL(q | N) + E_q [log N - log prior], of which the draw estimates the second part without bias.
         """
         mean, log_variance = self.vae.encode(first)
         z = mean + torch.exp(0.5 * log_variance) * noise
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
         if self.prior is not None:
-            log_q = -0.5 * (noise.square() + log_variance + math.log(2 * math.pi)).sum(dim=1)
-            return z, log_q - self.prior.log_density(z).to(z)
-        return z, 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+            divergence = divergence + (standard_normal(z.double()) - self.prior.log_density(z)).to(z)
+        return z, divergence
 
     def missed(self, codes: Tensor, images: Tensor) -> Tensor:
         """-log p(x | z) of Bernoulli pixels, `[...]`, for codes `[..., d]` and images `[..., c, h, w]`."""

@@ -15,7 +15,7 @@ def bent(latent_dim, steps, seed=0):
     """A prior whose weights are far from the first ones."""
     prior = CarriedPrior(latent_dim, steps, planes=6, seed=seed)
     with torch.no_grad():
-        prior.field.momenta.mul_(3.0 / steps)
+        prior.field.momenta.mul_(30.0 / steps)
     return prior
 
 
