@@ -91,7 +91,7 @@ class Objective(nn.Module):
     two_way = False
     """Whether walks in training have to go against the velocities as well."""
     further = 0
-    """Steps that are made for this objective alone after every step of the training; it must not need images then."""
+    """Steps that are made for this objective alone after every step of the training, the walks being given."""
 
     def __init__(self, weight: float = 1.0):
         super().__init__()

@@ -194,11 +194,13 @@ class TrainedFlow(Flow):
 
     def _go_further(self, walk, factor):
         """Steps for single objectives: a third of the rate, and the gradients have a memory of their own."""
+        codes = [z.detach() for z in walk.path]
+        still = Walk(self, codes, walk.k, walk.sign, walk.branches, walk.first, walk.last, walk.generator)
         for one in self.objectives:
             for _ in range(one.further):  # type: ignore[call-overload]
                 self._further.param_groups[0]["lr"] = self.rate * factor / 3
                 self._further.zero_grad(set_to_none=True)
-                one(walk).backward()
+                one(still).backward()
                 self._further.step()
 
     def _walk(self, batch) -> Walk:
