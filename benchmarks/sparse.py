@@ -5,10 +5,12 @@ Run from the checkout:
     python -m benchmarks.sparse --data sprites --seeds 0,1,2
     python -m benchmarks.sparse --data mnist.npz --seeds 0,1,2
     python -m benchmarks.sparse --data sprites --sets two            # no sequence along one transformation alone
+    python -m benchmarks.sparse --data sprites --sets "names of single ones"
     python -m benchmarks.sparse --table                              # of what the file holds
 
 Models learn from sequences of 16x16 pixels along one transformation or more (each acts with probability 0.3), or always
-along two; they are measured on 500 others, from other starts or digits, along two. Speeds are 1 +- 0.2. Data, weights
+along two; or from sequences along one each, with its name, before the sets of those along several are inferred. They
+are measured on 500 others, from other starts or digits, along two. Speeds are 1 +- 0.2. Data, weights
 and batches follow the seed; times are processor time of the training on one thread. The file keeps its other runs.
 """
 
@@ -26,11 +28,17 @@ from benchmarks.structured import _spread, machine
 from pinnflow.latent.generators.mixed import mixed_images
 from pinnflow.latent.generators.moving import moving_images
 from pinnflow.latent.sparse import SpikeSlab, set_recovery
+from pinnflow.latent.sparse_training import infer_sets
 from pinnflow.latent.structured_training import train_structured_vae
 
 FILE = Path(__file__).with_suffix(".json")
 STEPS, BEYOND, SIZE = 5, 8, 16
-SETS: dict[str, dict[str, Any]] = {"one or more": {"probability": 0.3}, "two": {"active": 2}}
+NAMED = "names of single ones"
+SETS: dict[str, dict[str, Any]] = {
+    "one or more": {"probability": 0.3},
+    "two": {"active": 2},
+    NAMED: {"probability": 0.3},
+}
 
 
 def measure(
@@ -41,19 +49,17 @@ def measure(
         moving_images(data, count=count, size=SIZE, part=part, seed=start + seed)
         for count, part, start in ((8000, "train", 0), (500, "test", 1000))
     )
+    single = train
     train, test = mixed_images(train, seed=seed, **SETS[sets]), mixed_images(test, active=2, seed=1000 + seed)
     begun = time.process_time()
-    model = train_structured_vae(
-        train,
-        "hamilton-jacobi",
-        index="sparse",
-        steps=STEPS,
-        potentials=potentials,
-        sparsity=SpikeSlab(probability),
-        iterations=iterations,
-        seed=seed,
-        progress=False,
-    )
+    how: dict[str, Any] = {"steps": STEPS, "iterations": iterations, "seed": seed, "progress": False}
+    if sets == NAMED:
+        model = train_structured_vae(single, "hamilton-jacobi", **how)
+        model.index = infer_sets(model, train, seed=seed, progress=False)
+        probability = model.index.prior.probability
+    else:
+        how |= {"index": "sparse", "potentials": potentials, "sparsity": SpikeSlab(probability)}
+        model = train_structured_vae(train, "hamilton-jacobi", **how)
     processor = time.process_time() - begun
     frames = test.frames(torch.arange(500), BEYOND)
     with torch.no_grad():

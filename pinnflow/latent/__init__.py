@@ -33,6 +33,7 @@ _HOMES = {
     "sequences": ["SequenceError", "image_likelihood", "sequence_error", "sequence_likelihood"],
     "index": ["IndexRecovery", "index_recovery"],
     "sparse": ["SetRecovery", "SparsePosterior", "SpikeSlab", "set_recovery"],
+    "sparse_training": ["infer_sets"],
     "transitions": ["LinearTransition", "fit_linear_transition"],
     "sequence_strips": ["plot_sequences"],
     "presets": ["Preset", "make_preset", "preset"],

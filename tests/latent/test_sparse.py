@@ -11,6 +11,7 @@ from pinnflow.errors import DeclarationError, WrongShape
 from pinnflow.latent.generators.mixed import MixedImages, mixed_images
 from pinnflow.latent.generators.moving import MovingImages, moving_images
 from pinnflow.latent.sparse import SparsePosterior, SpikeSlab, set_recovery
+from pinnflow.latent.sparse_training import infer_sets
 from pinnflow.latent.structured_training import train_structured_vae
 
 
@@ -149,6 +150,19 @@ def test_speeds_are_told_up_to_a_factor(told):
             both = (weights[:, k] != 0) & test.acting[:, j] & (test.acting.sum(dim=1) == 1)
             pair = torch.stack([weights[both, k], test.weights[both, j]])
             assert float(torch.corrcoef(pair)[0, 1]) > 0.4
+
+
+def test_sets_of_named_transformations_are_inferred_under_their_own_names():
+    train, test = parts_of_pictures(2000, 0), parts_of_pictures(400, 1)
+    single = MovingImages("one", train.names, train.start, train.rates, torch.arange(2000) % 3, train.draw)
+    how = {"steps": 4, "latent_dim": 4, "width": 64, "iterations": 300, "progress": False}
+    model = train_structured_vae(single, "linear", **how)
+    weights = infer_sets(model, train, iterations=300, progress=False).weights(
+        *test.frames(torch.arange(400), 4)[[0, -1]]
+    )
+    found = set_recovery(weights != 0, test.acting)
+    assert found.matching == (0, 1, 2)
+    assert found.f1 > 0.8 > found.chance[1] + 0.2
 
 
 def test_mixed_sequences_move_all_that_act_at_their_speeds():
