@@ -6,7 +6,7 @@ Sequences of images go along known transformations: sprites that move, grow, tur
 shrink, turn and change colour. Three models of the same size are trained from scratch for about the same time: a VAE
 without flow, one whose K potentials obey the viscous Hamilton-Jacobi equation, and the same one without being told
 which transformation a sequence goes along. Writes table.json and table.md (bounds of the likelihood with errors, errors
-of continued sequences, how often the index was found) and sequences.png (target, flow, control). Takes about 5 minutes
+of continued sequences, how often the index was found) and sequences.png (target, flow, control). Takes about 3 minutes
 of one processor; `--quick`, which nobody should believe, half a minute.
 Run: python examples/structured_vae.py
      python examples/structured_vae.py --data mnist.npz --output mnist
@@ -104,7 +104,7 @@ def show(path, flows, test):
             path_of_codes = flow.traverse(model.vae.encode(target[0])[0], int(potential[k]), BEYOND, None)
             label = "VAE, then linear" if label == "no flow" else label.replace("hamilton-jacobi", "flow")
             groups[name][label.replace("index ", "")] = model.vae.decode(path_of_codes)[:, 0]
-    title = "from the first image on; right of the line: longer than learned"
+    title = "From the first image on; right of the line: longer than learned"
     plot_sequences(path, groups, trained=5, title=title)
 
 
