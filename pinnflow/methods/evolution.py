@@ -152,11 +152,14 @@ class Evolution:
         if len(ranked) < 2:
             return unknown
         best = ranked[0]
-        other = next((r for r in ranked[1:] if r.resolution != best.resolution), None)
-        if other is None:
+        others = [r for r in ranked[1:] if r.resolution != best.resolution]
+        if not others:
             return unknown  # the same twice says nothing
+        # Two bases with the same tolerance take the same steps, and share their error in time.
+        other = next((r for r in others if best.tolerance <= TIGHTEST or r.tolerance != best.tolerance), others[0])
+        unseen = best.score if other.tolerance == best.tolerance > TIGHTEST else 0.0
         share = error_share(best.score, other.score) ** SHARE_POWER
-        return [gap * share for gap in distance(self.task, self.fresh, self.seen(best), self.seen(other))]
+        return [max(unseen, gap * share) for gap in distance(self.task, self.fresh, self.seen(best), self.seen(other))]
 
     def seen(self, one: Round):
         """A round's function, its values at the fresh points kept."""

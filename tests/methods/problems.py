@@ -248,3 +248,13 @@ def fourth_order_in_time():
         + [Eq(u.diff(x, 2).subs(x, p), e.diff(x, 2).subs(x, p)) for p in (0, 1)],
         exact=e,
     )
+
+
+def two_species() -> Problem:
+    """Smooth in space from the first bases on, which then differ in nothing but share their error in time."""
+    p, q = field("p", t, x), field("q", t, x)
+    exact = {p: 2 + sin(x) * exp(-t), q: 1 + cos(x) * exp(-2 * t) / 2}
+    operators = [p.diff(t) - p.diff(x, 2) / 10 - p * (1 - q), q.diff(t) - q.diff(x, 2) / 5 + q * (1 - p)]
+    ends = [Eq(a.diff(x, k).subs(x, 0), a.diff(x, k).subs(x, 2 * pi)) for a in exact for k in (0, 1)]
+    starts = [one for f, e in exact.items() for one in start(f, e)]
+    return Problem(manufactured(operators, exact), {t: (0, 3), x: (0, 2 * pi)}, [*starts, *ends], exact=exact)

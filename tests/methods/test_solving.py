@@ -23,6 +23,7 @@ CASES = [
     ("kilokelvin", "evolution", 1e-8),
     ("slow_decay", "evolution", 1e-8),
     ("stiff_relaxation", "evolution", 1e-8),
+    ("two_species", "evolution", 1e-8),
     ("rod_with_reservoir", "evolution", 1e-8),
     ("reservoir_beside_a_rod", "least squares", 1e-8),
     ("radiation", "newton", 1e-8),
