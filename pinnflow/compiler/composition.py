@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 
 import torch
@@ -148,6 +149,10 @@ class _Composition(torch.autograd.Function):
                 total = add(total, weighted(weights, mixed))
             result.append(total)
         return (*result, None)
+
+
+# torch looks up the signature at every call, a fiftieth of a step unless it is written down.
+_Composition.forward.__signature__ = inspect.signature(_Composition.forward)  # type: ignore[attr-defined]
 
 
 def _composed(outer, slopes, widths, tops, frame, sums_only=False):
