@@ -46,8 +46,9 @@ def solve_fixed_points(
     if not bool((error <= allowed).all()):
         rows = int((~(error <= allowed)).sum())
         raise NotSolved(
-            f"{rows} of {len(error)} steps could not be walked back (off by up to {float(error.max()):.1e}): the field "
-            'contracts too much there; use shorter steps or `integrator="midpoint"`, both ways'
+            f"{rows} of {len(error)} steps could not be walked back or solved for (off by up to "
+            f"{float(error.max()):.1e}): the field contracts too much there, or has its summit within the step; use "
+            'shorter steps or, where steps are explicit, `integrator="midpoint"`, both ways'
         )
     return best
 

@@ -46,8 +46,10 @@ def test_an_inverse_ends_at_the_start(trained, one, integrator):
     flow = trained[one]
     z, k = flow.sample(40, 3), torch.arange(40) % 3
     sign = 1 - 2 * (torch.arange(40) % 2)
-    path = flow.traverse(z, k, direction=sign, integrator=integrator)
-    back = flow.inverse(path[-1], k, direction=sign, integrator=integrator)
+    # Some walks reach a summit of these densities, and a step across one has no midpoint that leads to its end.
+    length = 0.2 if one[0] == "fokker-planck" else 0.35
+    path = flow.traverse(z, k, step_length=length, direction=sign, integrator=integrator)
+    back = flow.inverse(path[-1], k, step_length=length, direction=sign, integrator=integrator)
     assert back.shape == path.shape
     assert torch.equal(back[0], path[-1])
     assert (back.flip(0) - path).abs().max() < 1e-6
