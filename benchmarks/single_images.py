@@ -17,7 +17,6 @@ file keeps its other runs.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from statistics import median
@@ -25,7 +24,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.structured import _spread, machine
+from benchmarks.records import store, stored
+from benchmarks.structured import machine, spread
 from pinnflow.latent.generators.moving import moving_images
 from pinnflow.latent.likelihood import binarised, importance_weighted
 from pinnflow.latent.structured_training import train_structured_vae
@@ -86,11 +86,11 @@ def table(runs: list[dict[str, Any]]) -> str:
                 continue
             cells = ["-", "-"]
             if name != "no flow" and gains:
-                cells = [_spread([g for g, _ in gains], 2) + f" +- {median(e for _, e in gains):.2f}"]
+                cells = [spread([g for g, _ in gains], 2) + f" +- {median(e for _, e in gains):.2f}"]
                 cells.append(f"{sum(g > 2 * e for g, e in gains)} of {len(gains)}")
             values = [sum(run["each"]) / len(run["each"]) for run in mine]
-            lines.append([kind[0], str(kind[1]), name, str(len(mine)), _spread(values, 1), *cells])
-            lines[-1].append(_spread([run["processor"] for run in mine], 0))
+            lines.append([kind[0], str(kind[1]), name, str(len(mine)), spread(values, 1), *cells])
+            lines[-1].append(spread([run["processor"] for run in mine], 0))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -106,17 +106,14 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--table", action="store_true", help="print what the file holds")
     asked = parser.parse_args()
-    runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
     if asked.table:
-        print(table(runs))
+        print(table(stored(FILE)))
         return
     key = ("data", "model", "count", "seed")
     for seed in map(int, asked.seeds.split(",")):
         for name in asked.designs.split(";"):
             run = measure(asked.data, name, asked.count, seed)
-            runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
-            runs = [one for one in runs if [one[k] for k in key] != [run[k] for k in key]] + [run]
-            FILE.write_text(json.dumps(runs).replace('{"data"', '\n{"data"') + "\n", encoding="utf-8")
+            store(FILE, run, key)
             told = {k: run[k] for k in (*key, "processor", "effective")}
             print(told, round(sum(run["each"]) / len(run["each"]), 2), flush=True)
 

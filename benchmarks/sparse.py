@@ -17,14 +17,14 @@ and batches follow the seed; times are processor time of the training on one thr
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.structured import _spread, machine
+from benchmarks.records import store, stored
+from benchmarks.structured import machine, spread
 from pinnflow.latent.generators.mixed import mixed_images
 from pinnflow.latent.generators.moving import moving_images
 from pinnflow.latent.sparse import SpikeSlab, set_recovery
@@ -102,8 +102,8 @@ def table(runs: list[dict[str, Any]]) -> str:
         mine = [run for run in runs if kind == (run["data"], run["sets"], run["potentials"], run["probability"])]
         columns = [[run["whole"] for run in mine], [run["chance"][0] for run in mine], [run["f1"] for run in mine]]
         columns += [[run["chance"][1] for run in mine], *([run[key] for run in mine] for key in ("speed", "error"))]
-        cells = [_spread(values, 2) for values in (*columns, [run["beyond"] for run in mine])]
-        cells.append(_spread([run["processor"] for run in mine], 0))
+        cells = [spread(values, 2) for values in (*columns, [run["beyond"] for run in mine])]
+        cells.append(spread([run["processor"] for run in mine], 0))
         lines.append([kind[0].removeprefix("mixed "), kind[1], str(kind[2]), str(len(mine)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -120,17 +120,14 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--table", action="store_true", help="print what the file holds")
     asked = parser.parse_args()
-    runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
     if asked.table:
-        print(table(runs))
+        print(table(stored(FILE)))
         return
     key = ("data", "sets", "seed", "potentials", "probability")
     for seed in map(int, asked.seeds.split(",")):
         how = {"potentials": asked.potentials, "probability": asked.probability, "iterations": asked.iterations}
         run = measure(asked.data, asked.sets, seed, **how)
-        runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
-        runs = [one for one in runs if [one[k] for k in key] != [run[k] for k in key]] + [run]
-        FILE.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+        store(FILE, run, key, indent=1)
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in run.items()}, flush=True)
 
 

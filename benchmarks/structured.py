@@ -13,7 +13,6 @@ sequences of other digits or other starts than those learned, drawn black and wh
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.records import store, stored
 from pinnflow.latent import PairMatching, PotentialFlow, Sequences
 from pinnflow.latent.generators.moving import MovingImages, moving_images
 from pinnflow.latent.index import index_recovery
@@ -34,6 +34,7 @@ from pinnflow.latent.structured_training import train_structured_vae
 from pinnflow.latent.transitions import fit_linear_transition
 
 FILE = Path(__file__).with_suffix(".json")
+KEY = ("data", "model", "seed")
 STEPS, BEYOND = 5, 8  # steps that are learned, and of the longest sequences that are measured
 
 # Iterations are such that the processor time is about the same.
@@ -121,7 +122,7 @@ def machine() -> str:
 
 def gain(runs: list[dict[str, Any]], run: dict[str, Any], measured: str) -> tuple[float, float] | None:
     """How many nats an image a run is above the VAE without flow, on the same data, and the standard error."""
-    plain = [one for one in runs if _key(one) == (run["data"], "no flow", run["seed"])]
+    plain = [one for one in runs if [one[k] for k in KEY] == [run["data"], "no flow", run["seed"]]]
     if not plain:
         return None
     base = _each(plain[0], "images" if measured == "images" else "sequence")
@@ -137,10 +138,6 @@ def _each(run: dict[str, Any], measured: str) -> list[float]:
     return [sum(values) / length for values in zip(*(one["each"] for one in run["images"]))]
 
 
-def _key(run: dict[str, Any]) -> tuple[str, str, int]:
-    return run["data"], run["model"], run["seed"]
-
-
 def table(runs: list[dict[str, Any]], data: str) -> str:
     """Medians over the seeds in Markdown, with the smallest and the largest; controls have rows of their own."""
     head = ["model", "fits", "sequence, nats an image", "gain", "single image, nats", "gain", "error", "beyond"]
@@ -153,11 +150,11 @@ def table(runs: list[dict[str, Any]], data: str) -> str:
             called = {"own": name, "still": f"{name}, to stay"}.get(how, f"{name}, {how}")
             cells = [*_nats(runs, mine, "sequence" if own else f"sequence, {how}")]
             cells += _nats(runs, mine, "images") if own else ["-", "-"]
-            cells += [_spread([run["errors"][how][part] for run in mine], 2) for part in ("error", "beyond")]
+            cells += [spread([run["errors"][how][part] for run in mine], 2) for part in ("error", "beyond")]
             floors = [run["errors"][how]["floor"] for run in mine if "floor" in run["errors"][how]]
-            cells.append(_spread(floors, 2))
+            cells.append(spread(floors, 2))
             index = [run["index"]["accuracy"] for run in mine if own and "index" in run]
-            cells += [_spread(index, 3), _spread([run["processor"] for run in mine], 0) if own else "-"]
+            cells += [spread(index, 3), spread([run["processor"] for run in mine], 0) if own else "-"]
             lines.append([called, str(len(mine)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -169,10 +166,10 @@ def _nats(runs: list[dict[str, Any]], mine: list[dict[str, Any]], measured: str)
     known = [one for one in gains if one is not None and one != (0.0, 0.0)]
     error = f" +- {median(e for _, e in known):.1f}" if known else ""
     values = [sum(_each(run, measured)) / run["rows"] for run in has]
-    return [_spread(values, 1), _spread([value for value, _ in known], 1) + error]
+    return [spread(values, 1), spread([value for value, _ in known], 1) + error]
 
 
-def _spread(values: list[float], digits: int) -> str:
+def spread(values: list[float], digits: int) -> str:
     if not values:
         return "-"
     written = [f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
@@ -186,8 +183,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--table", action="store_true", help="print what the file holds")
     options = parser.parse_args()
-    runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
     if options.table:
+        runs = stored(FILE)
         for data in sorted({run["data"] for run in runs}):
             print(f"\n{data}\n\n{table(runs, data)}")
         return
@@ -196,10 +193,7 @@ def main() -> None:
     for seed in map(int, options.seeds.split(",")):
         for name in names:
             run = measure(options.data, name, seed)
-            # Read again: another process may have written meanwhile.
-            runs = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
-            runs = [one for one in runs if _key(one) != _key(run)] + [run]
-            FILE.write_text(json.dumps(runs, indent=None).replace('{"data"', '\n{"data"') + "\n", encoding="utf-8")
+            store(FILE, run, KEY)
             told = {key: run[key] for key in ("model", "seed", "processor", "index") if key in run}
             print(told, {how: round(one["error"], 3) for how, one in run["errors"].items()}, flush=True)
 
