@@ -48,7 +48,7 @@ def infer_sets(
             group["lr"] = loop.annealed(rate)
         frames = torch.bernoulli(sequences.frames(rows, T), generator=loop.draw)
         parts = q(frames[0], frames[T])
-        weights = q.draw(parts, max(0.3, 1 - 1.4 * loop.iteration / iterations), loop.draw)
+        weights = q.draw(parts, loop.relaxation(), loop.draw)
         with torch.no_grad():
             z, _ = model.drawn(frames[0], loop.noise(len(rows), vae.latent_dim))
         path = model.path(z, weights, T)

@@ -189,11 +189,9 @@ def train_structured_vae(
             group["lr"] = loop.annealed(group["rate"])
         frames = torch.bernoulli(grey[:, rows].float() / 255, generator=loop.draw)
         heat = max(1.0, temperature) ** max(0.0, 1 - 2 * loop.iteration / iterations)  # 1 from the middle on
-        if step is _beside:
-            share = alone[0] + (alone[1] - alone[0]) * loop.iteration / iterations
-            missed, divergence, of_index, codes = step(model, frames, sequences.labels[rows], loop, share)
-        else:
-            missed, divergence, of_index, codes = step(model, frames, sequences.labels[rows], loop, heat)
+        share = alone[0] + (alone[1] - alone[0]) * loop.iteration / iterations
+        dial = share if step is _beside else heat
+        missed, divergence, of_index, codes = step(model, frames, sequences.labels[rows], loop, dial)
         warm = min(1.0, loop.iteration / (warmup * iterations)) if warmup else 1.0
         parts = {"missed": missed, "divergence": warm * beta * divergence, "index": of_index}
         if agreement and codes is not None:
@@ -257,7 +255,7 @@ def _beside(model, frames, labels, loop, share):
 def _gumbel(model, frames, labels, loop, heat):
     n, images, progress = frames.shape[1], frames.shape[0] * frames.shape[1], loop.iteration / loop.iterations
     scores = model.index(frames[0], frames[-1])
-    weights = model.index.relaxed(scores, max(0.3, 1 - 1.4 * progress), loop.draw)
+    weights = model.index.relaxed(scores, loop.relaxation(), loop.draw)
     of_index = model.index.divergence(scores).sum()
     if progress < 0.5:
         # All potentials are to be used, or else one that does for two transformations takes both.
@@ -294,7 +292,7 @@ def _inferred(model, frames, labels, loop, heat):
 def _sparse(model, frames, labels, loop, heat):
     """Weights of all potentials at once, drawn from relaxed spikes and slabs."""
     n, images, progress = frames.shape[1], frames.shape[0] * frames.shape[1], loop.iteration / loop.iterations
-    q, parts, temperature = model.index, model.index(frames[0], frames[-1]), max(0.3, 1 - 1.4 * progress)
+    q, parts, temperature = model.index, model.index(frames[0], frames[-1]), loop.relaxation()
     q.usage.lerp_(torch.sigmoid(parts[0].detach()).mean(dim=0), 0.05)
     if progress < 0.5:
         # All speeds 1 at first: free ones would let the potentials be any mixtures of the transformations.

@@ -194,6 +194,8 @@ class TrainedFlow(Flow):
 
     def _go_further(self, walk, factor):
         """Steps for single objectives: a third of the rate, and the gradients have a memory of their own."""
+        if self._further is None:
+            return
         codes = [z.detach() for z in walk.path]
         still = Walk(self, codes, walk.k, walk.sign, walk.branches, walk.first, walk.last, walk.generator)
         for one in self.objectives:

@@ -81,6 +81,10 @@ class Loop:
         """Seconds since the loop began."""
         return time.perf_counter() - self.begun
 
+    def relaxation(self) -> float:
+        """Temperature of relaxed draws: it falls from 1 to 0.3 over the first half."""
+        return max(0.3, 1 - 1.4 * self.iteration / self.iterations)
+
     def annealed(self, rate: float) -> float:
         """The rate of this iteration: up over the first twentieth, then down to 0 along a cosine."""
         x = self.iteration / self.iterations
