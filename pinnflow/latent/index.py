@@ -79,10 +79,16 @@ def index_recovery(told: Tensor, labels: Tensor, potentials: int) -> IndexRecove
     """The share of indices `told` `[n]` that agree with the true ones `[n]`, by the best permutation of their names.
 
     Raises:
-        WrongShape: the two are not of equally many sequences.
+        WrongShape: the two are not of equally many sequences, or not of whole numbers below `potentials`.
     """
     if told.shape != labels.shape or told.dim() != 1 or not len(told):
         raise WrongShape(f"{list(told.shape)} indices for {list(labels.shape)} sequences; expected [n] and [n]")
+    for name, one in (("told", told), ("labels", labels)):
+        if one.is_floating_point() or int(one.min()) < 0 or int(one.max()) >= potentials:
+            raise WrongShape(
+                f"`{name}` holds {one.dtype} from {one.min()} to {one.max()}; expected whole numbers from 0 to "
+                f"{potentials - 1}, as there are {potentials} potentials"
+            )
     counts = torch.zeros(potentials, potentials, dtype=torch.long)
     counts.index_put_((told, labels), torch.ones_like(labels), accumulate=True)
     rows, columns = linear_sum_assignment(-counts.numpy())

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pinnflow.errors import WrongShape
+from pinnflow.errors import DeclarationError, WrongShape
+from pinnflow.latent.generators.mixed import MixedImages
 from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.likelihood import Bernoulli, Likelihood, Pixels, importance_weighted, together
 from pinnflow.latent.structured import StructuredVAE
-from pinnflow.latent.traversal import Flow
+from pinnflow.latent.traversal import Flow, positive
 
 
 def sequence_likelihood(
@@ -82,10 +83,13 @@ def image_likelihood(
 
     Args:
         model, frames, labels, samples, pixels, seed: as for `sequence_likelihood`.
-        widened: the variances of q(z_t | x_t) are multiplied by it. An encoder that was trained on sequences is as
-            sure as a whole sequence makes it, more than one image can; draws from a wider q may give a closer bound.
+        widened: the variances of q(z_t | x_t) are multiplied by it, a positive number. An encoder that was trained on
+            sequences is as sure as a whole sequence makes it, more than one image can; draws from a wider q may give a
+            closer bound.
     """
     _check(frames, labels)
+    if not 0 < widened < math.inf:
+        raise ValueError(f"`widened` is {widened!r}; it must be a positive number")
     pixels, vae, found = pixels or Bernoulli(), model.vae, []
     decode = getattr(vae, pixels.decoder)
 
@@ -197,15 +201,29 @@ def sequence_error(
         matching: the transformation that each potential stands for, `index_recovery(...).matching`, where the index was
             found without labels.
         rows: so many sequences, the first.
+
+    Raises:
+        DeclarationError: several transformations act at once, or `matching` names no transformation or one twice.
     """
+    if isinstance(sequences, MixedImages):
+        raise DeclarationError(
+            f"{sequences.name}: several transformations act at once, so that no sequence goes along one potential; "
+            "walk them by weights instead, `model.continued(first, model.index.weights(first, last))`."
+        )
     steps, T = model.steps if steps is None else steps, model.steps
     flow = model.flow if flow is None else flow
     vae, K = model.vae, len(sequences.names)
-    potential = torch.arange(K) if matching is None else torch.as_tensor(matching).argsort()
+    matching = range(K) if matching is None else [int(j) for j in matching]
+    if sorted(matching) != list(range(K)):
+        raise DeclarationError(
+            f"`matching` is {matching}; expected each of the {K} transformations once, as in "
+            "`index_recovery(...).matching`."
+        )
+    potential = torch.tensor(matching).argsort()
     totals = torch.zeros(3, steps, K, dtype=torch.float64)  # [missed, moved, missed by encoding x_t itself]
     size = 0
     with torch.no_grad():
-        for part in torch.arange(min(rows, len(sequences))).split(256):
+        for part in torch.arange(min(positive("rows", rows), len(sequences))).split(256):
             frames, k = sequences.frames(part, steps), sequences.labels[part]
             path = flow.traverse(vae.encode(frames[0])[0], potential[k], steps, None)
             shown = vae.decode(path[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pinnflow.errors import DeclarationError, WrongShape
 from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.generators.training import Loop, Progress
 from pinnflow.latent.sparse import SparsePosterior, SpikeSlab
@@ -38,7 +39,21 @@ def infer_sets(
         seed: of weights, batches and noise.
         time_limit: seconds; None: no limit.
         progress: see `Loop`.
+
+    Raises:
+        DeclarationError: the codes of the model do not move.
+        WrongShape: the images of the sequences are not those of the model.
     """
+    if not model.moves:
+        raise DeclarationError(
+            f"sets: the codes of `{model.flow.name}` do not move; expected a model trained with a transition, "
+            "e.g. `train_structured_vae(single, 'hamilton-jacobi')`."
+        )
+    if tuple(sequences.image_shape) != tuple(model.vae.image_shape):
+        raise WrongShape(
+            f"{sequences.name}: images {list(sequences.image_shape)}; expected those of the model, "
+            f"{list(model.vae.image_shape)}"
+        )
     T, vae = model.steps, model.vae
     q = SparsePosterior(vae.image_shape, model.flow.potentials, sparsity or SpikeSlab(0.3), seed)
     optimiser = torch.optim.Adam(q.parameters(), rate)

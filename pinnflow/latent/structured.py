@@ -38,6 +38,7 @@ factorized representation learning (NeurIPS 2023), for the task; Kingma & Wellin
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pinnflow.errors import WrongShape
 from pinnflow.latent.carried import CarriedPrior
+from pinnflow.latent.generators.gate import in_range
 from pinnflow.latent.index import IndexPosterior
 from pinnflow.latent.inversion import nearby_fixed_points
 from pinnflow.latent.sparse import SparsePosterior
@@ -98,9 +100,16 @@ class StructuredVAE(nn.Module):
             z: z_0, `[n, d]`.
             k: the index, a number or whole numbers `[n]`; or weights `[n, K]` of the velocities.
             steps: T; by default the trained one.
+
+        Raises:
+            ValueError: no such index or number of steps.
+            WrongShape: weights that are not `[n, K]`.
         """
+        steps = self.steps if steps is None else steps
+        if not isinstance(steps, Integral) or steps < 0:
+            raise ValueError(f"`steps` is {steps!r}; it must be a whole number, 0 or more")
         path = [z.to(self.flow.dtype)]
-        for t in range(1, (self.steps if steps is None else steps) + 1):
+        for t in range(1, steps + 1):
             path.append(path[-1] + self.velocity(path[-1], float(t), k))
         return torch.stack(path)
 
@@ -108,7 +117,9 @@ class StructuredVAE(nn.Module):
         """v_k, or the sum of all velocities with weights `[n, K]`: `[n, d]`."""
         if not (isinstance(k, Tensor) and k.dim() == 2):
             return self.flow.velocity(z, t, k)
-        n, K = k.shape
+        n, K = len(z), self.flow.potentials
+        if k.shape != (n, K):
+            raise WrongShape(f"weights {list(k.shape)} of the velocities; expected [{n}, {K}], a row for each code")
         every = self.flow.velocity(z.repeat_interleave(K, dim=0), t, torch.arange(K, device=z.device).repeat(n))
         return (k.to(z)[:, :, None] * every.unflatten(0, (n, K))).sum(dim=1)
 
@@ -118,7 +129,12 @@ class StructuredVAE(nn.Module):
             return self.vae.decode(self.path(z, k, steps))
 
     def continued(self, first: Tensor, k: int | Tensor, steps: int | None = None) -> Tensor:
-        """The sequences that go on from first images `[n, c, h, w]` along k: `[T + 1, n, c, h, w]`."""
+        """The sequences that go on from first images `[n, c, h, w]` along k: `[T + 1, n, c, h, w]`.
+
+        Raises:
+            DeclarationError: pixels that are not numbers in [0, 1].
+        """
+        in_range(first, self.vae.name)
         with torch.no_grad():
             return self.images(self.vae.encode(first)[0], k, steps)
 

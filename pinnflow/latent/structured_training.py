@@ -22,6 +22,7 @@ Gumbel-softmax (2017).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ from pinnflow.errors import DeclarationError, UnknownName
 from pinnflow.latent.baselines import baseline
 from pinnflow.latent.carried import CarriedPrior
 from pinnflow.latent.flow import PotentialFlow
+from pinnflow.latent.generators.mixed import MixedImages
 from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.generators.training import Loop, Progress, seeded
 from pinnflow.latent.generators.vae import VAE, elbo_terms
@@ -151,15 +153,32 @@ def train_structured_vae(
 
     Raises:
         UnknownName: no such transition or way to treat the index.
+        DeclarationError: what is asked for makes no sense, alone or together.
         NonFinite: the loss is no number.
     """
+    if not isinstance(sequences, MovingImages):
+        raise TypeError(
+            f"`sequences` is a {type(sequences).__name__}; expected those of `moving_images('sprites')`, or "
+            "`MovingImages(name, names, start, rates, labels, draw)` for some of your own"
+        )
     if index not in STEPS:
         raise UnknownName("way to treat the index", index, STEPS)
-    for name, value in (("beta", beta), ("agreement", agreement), ("temperature", temperature)):
-        if not value >= 0:
-            raise DeclarationError(f"structured vae: `{name}` is {value}; expected 0 or more.")
+    numbers = {"beta": beta, "agreement": agreement, "temperature": temperature, "warmup": warmup, "rate": rate}
+    for name, value in (numbers | {"flow_rate": flow_rate}).items():
+        size = "a positive number" if "rate" in name else "0 or more"
+        if not value >= 0 or ("rate" in name and not 0 < value < math.inf):
+            raise DeclarationError(f"structured vae: `{name}` is {value}; expected {size}.")
+    positive("width", 1 if width is None else width)
+    positive("latent_dim", latent_dim)
+    positive("iterations", iterations)
+    _check_alone(alone, index)
+    if index == "known" and isinstance(sequences, MixedImages) and transition != "none":
+        raise DeclarationError(
+            f"structured vae: in {sequences.name} several transformations act at once, so that no sequence has one "
+            "index; expected `index='sparse'`, or flows learned from single ones and `infer_sets(model, mixed)`."
+        )
     count = len(sequences.names)
-    K = positive("potentials", potentials or (count + 2 if index == "sparse" else count))
+    K = positive("potentials", (count + 2 if index == "sparse" else count) if potentials is None else potentials)
     if count > K:
         raise DeclarationError(f"structured vae: {K} `potentials`; expected one for each of {count} transformations.")
     steps = positive("steps", steps)
@@ -206,6 +225,17 @@ def train_structured_vae(
     model.eval().requires_grad_(False)
     model.history, model.stop = loop.history, loop.stop
     return model
+
+
+def _check_alone(alone, index):
+    if not (isinstance(alone, (tuple, list)) and len(alone) == 2 and all(0 <= share <= 1 for share in alone)):
+        raise DeclarationError(
+            f"structured vae: `alone` is {alone!r}; expected two shares from 0 to 1, in the beginning and in the end."
+        )
+    if max(alone) > 0 and index != "known":
+        raise DeclarationError(
+            f"structured vae: `alone` is {alone!r} and the index {index}; expected `index='known'` with `alone`."
+        )
 
 
 def _drawn_once(sequences: MovingImages, steps: int) -> Tensor:

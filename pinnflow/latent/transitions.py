@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pinnflow.errors import WrongShape
+from pinnflow.errors import NonFinite, WrongShape
 from pinnflow.latent.traversal import Flow
 
 
@@ -67,11 +67,16 @@ def fit_linear_transition(codes: Tensor, labels: Tensor, generator=None, *, ridg
 
     Raises:
         WrongShape: not such codes and labels.
+        NonFinite: a code is no number.
     """
     if codes.dim() != 3 or len(codes) < 2 or labels.shape != codes.shape[1:2]:
         raise WrongShape(
             f"codes {list(codes.shape)} and labels {list(labels.shape)}; expected [T + 1, n, d] with T >= 1, and [n]"
         )
+    if labels.is_floating_point() or labels.dtype == torch.bool or int(labels.min()) < 0:
+        raise WrongShape(f"labels of {labels.dtype} from {labels.min()}; expected whole numbers from 0 on")
+    if not bool(torch.isfinite(codes).all()):
+        raise NonFinite("the codes hold NaN or infinite values; look at the encoder that they come from")
     codes = codes.detach().double()
     d, K = codes.shape[2], int(labels.max()) + 1
     flow = LinearTransition(generator, d, K, device=codes.device)

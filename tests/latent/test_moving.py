@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pinnflow.errors import DamagedFile, DeclarationError, UnknownName, WrongShape
+from pinnflow.errors import DamagedFile, DeclarationError, NonFinite, UnknownName, WrongShape
 from pinnflow.latent.generators.data import ImageSet, draw_sprites
 from pinnflow.latent.generators.moving import (
     MovingImages,
@@ -132,3 +132,14 @@ def test_what_cannot_be_moved_is_refused_in_words():
         MovingImages("toy", ("a", "b"), start, torch.eye(2), [0, 1, 2], draw)
     with pytest.raises(ValueError, match="0 or more"):
         MovingImages("toy", ("a", "b"), start, torch.eye(2), [0, 1, 0], draw).frames(torch.arange(2), -1)
+    with pytest.raises(DeclarationError, match="one name"):
+        MovingImages("toy", ("a", "a"), start, torch.eye(2), [0, 1, 0], draw)
+    with pytest.raises(WrongShape, match="bool"):
+        MovingImages("toy", ("a", "b"), start, torch.eye(2), [True, False, True], draw)
+    with pytest.raises(NonFinite, match="starts"):
+        MovingImages("toy", ("a", "b"), start * torch.nan, torch.eye(2), [0, 1, 0], draw)
+    with pytest.raises(WrongShape, match="`draw` answered"):
+        MovingImages("toy", ("a", "b"), start, torch.eye(2), [0, 1, 0], lambda factors, rows: factors)
+    bright = lambda factors, rows: 255 * torch.ones(len(rows), 1, 8, 8)  # noqa: E731
+    with pytest.raises(DeclarationError, match="255"):
+        MovingImages("toy", ("a", "b"), start, torch.eye(2), [0, 1, 0], bright).frames([0, 1], 1)

@@ -152,6 +152,15 @@ def test_speeds_are_told_up_to_a_factor(told):
             assert float(torch.corrcoef(pair)[0, 1]) > 0.4
 
 
+def test_sets_are_not_inferred_for_codes_that_stay_or_other_images():
+    sprites = moving_images("sprites", count=8, size=16)
+    how = {"iterations": 1, "width": 8, "latent_dim": 2, "progress": False}
+    with pytest.raises(DeclarationError, match="do not move"):
+        infer_sets(train_structured_vae(sprites, "none", **how), mixed_images(sprites))
+    with pytest.raises(WrongShape, match="expected those of the model"):
+        infer_sets(train_structured_vae(sprites, **how), mixed_images(moving_images("sprites", count=8, size=20)))
+
+
 def test_sets_of_named_transformations_are_inferred_under_their_own_names():
     train, test = parts_of_pictures(2000, 0), parts_of_pictures(400, 1)
     single = MovingImages("one", train.names, train.start, train.rates, torch.arange(2000) % 3, train.draw)

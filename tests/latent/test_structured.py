@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from pinnflow.errors import DeclarationError, UnknownName, WrongShape
+from pinnflow.errors import DeclarationError, NonFinite, UnknownName, WrongShape
 from pinnflow.latent import PotentialFlow
+from pinnflow.latent.generators.mixed import mixed_images
 from pinnflow.latent.generators.moving import MovingImages
 from pinnflow.latent.generators.vae import VAE
 from pinnflow.latent.index import IndexPosterior, index_recovery
@@ -471,7 +472,7 @@ def test_what_cannot_be_trained_or_measured_is_refused_in_words():
         trained(index="guessed")
     with pytest.raises(DeclarationError, match="beta"):
         trained(beta=-1.0)
-    with pytest.raises(DeclarationError, match="iterations"):
+    with pytest.raises(ValueError, match="iterations"):
         trained(iterations=0)
     with pytest.raises(ValueError, match="steps"):
         trained(steps=0)
@@ -479,9 +480,58 @@ def test_what_cannot_be_trained_or_measured_is_refused_in_words():
     with pytest.raises(WrongShape, match="2 dimensions; those of `vae` have 3"):
         StructuredVAE(vae, gentle(d=2), 2)
     model = StructuredVAE(vae, gentle(d=3), 2)
+    with pytest.raises(ValueError, match="steps"):
+        model.path(normal(2, 3), 0, -1)
+    with pytest.raises(WrongShape, match=r"expected \[2, 2\]"):
+        model.path(normal(2, 3), torch.ones(2, 1))
+    with pytest.raises(DeclarationError, match="255"):
+        model.continued(torch.full((1, 1, 8, 8), 255.0), 0)
     with pytest.raises(WrongShape, match="expected"):
         sequence_likelihood(model, torch.zeros(3, 4, 1, 8, 8), torch.zeros(5, dtype=torch.long))
     with pytest.raises(WrongShape, match="expected"):
         image_likelihood(model, torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match="no potential 7"):
         model.path(normal(2, 3), torch.tensor([0, 7]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"alone": 0.5}, "two shares"),
+        ({"alone": (0.0, 2.0)}, "two shares"),
+        ({"alone": (0.5, 0.5), "index": "inferred"}, "index='known'"),
+        ({"rate": 0.0}, "rate"),
+        ({"flow_rate": -1.0}, "flow_rate"),
+        ({"warmup": -1.0}, "warmup"),
+        ({"width": 0}, "width"),
+        ({"potentials": 0}, "potentials"),
+        ({"iterations": 1.5}, "iterations"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(settings, words):
+    with pytest.raises(ValueError, match=words):
+        trained(**settings)
+
+
+def test_sequences_that_have_no_single_index_are_not_taken_for_some_that_have():
+    mixed = mixed_images(halves(20))
+    with pytest.raises(DeclarationError, match="infer_sets"):
+        train_structured_vae(mixed, iterations=1, progress=False)
+    with pytest.raises(TypeError, match="moving_images"):
+        train_structured_vae(torch.rand(3, 4, 1, 8, 8), iterations=1)
+    model = trained(iterations=1)
+    with pytest.raises(DeclarationError, match="several transformations"):
+        sequence_error(model, mixed)
+    with pytest.raises(DeclarationError, match="each of the 2 transformations once"):
+        sequence_error(model, halves(20), matching=(0, 0))
+    with pytest.raises(ValueError, match="rows"):
+        sequence_error(model, halves(20), rows=0)
+    labels = torch.zeros(4, dtype=torch.long)
+    with pytest.raises(ValueError, match="widened"):
+        image_likelihood(model, halves(20).frames(torch.arange(4), 2), labels, 4, widened=0)
+    with pytest.raises(WrongShape, match="0 to 1"):
+        index_recovery(torch.tensor([0, 4]), torch.tensor([0, 1]), 2)
+    with pytest.raises(NonFinite, match="encoder"):
+        fit_linear_transition(torch.full((3, 4, 2), torch.nan), labels)
+    with pytest.raises(WrongShape, match="from 0 on"):
+        fit_linear_transition(torch.zeros(3, 4, 2), -torch.ones(4, dtype=torch.long))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pinnflow.errors import DamagedFile, DeclarationError, MissingExtra, UnknownName, WrongShape
-from pinnflow.latent.generators.gate import checked_images
+from pinnflow.latent.generators.gate import checked_images, in_range
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,7 @@ class ImageSet:
             raise WrongShape(
                 f"{self.name}: `images` has the shape {list(self.images.shape)}; expected [n, c, h, w], n at least 1."
             )
-        low, high = float(self.images.min()), float(self.images.max())
-        if low < 0 or high > 1:
-            raise DeclarationError(
-                f"{self.name}: pixels reach from {low:.3g} to {high:.3g}; expected numbers in [0, 1]. "
-                f"Divide images of bytes by 255."
-            )
+        in_range(self.images, self.name)
 
     def __len__(self) -> int:
         return len(self.images)

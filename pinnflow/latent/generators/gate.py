@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pinnflow.errors import NonFinite, WrongShape
+from pinnflow.errors import DeclarationError, NonFinite, WrongShape
 
 
 class Generator(nn.Module):
@@ -74,4 +74,18 @@ def checked_images(images: Tensor, shape: tuple[int, int, int], name: str) -> Te
     if not torch.isfinite(images).all():
         bad = int((~torch.isfinite(images)).flatten(-3).any(-1).sum())
         raise NonFinite(f"{name}: {bad} of the images hold NaN or infinite values; pixels are numbers in [0, 1].")
+    return images
+
+
+def in_range(images: Tensor, name: str) -> Tensor:
+    """`images` itself, if no pixel lies outside [0, 1].
+
+    Raises:
+        DeclarationError: there is one.
+    """
+    if images.numel() and (float(images.min()) < 0 or float(images.max()) > 1):
+        raise DeclarationError(
+            f"{name}: pixels reach from {float(images.min()):.6g} to {float(images.max()):.6g}; expected numbers in "
+            "[0, 1]. Divide images of bytes by 255."
+        )
     return images

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from os import PathLike
 
 import numpy as np
@@ -19,11 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-from pinnflow.errors import DeclarationError, UnknownName, WrongShape
+from pinnflow.errors import DeclarationError, NonFinite, UnknownName, WrongShape
 from pinnflow.latent.generators.data import ImageSet, digits, images_of, mnist, sprite_distances
-from pinnflow.latent.generators.gate import checked_images
+from pinnflow.latent.generators.gate import checked_images, in_range
 
 Draw = Callable[[Tensor, Tensor], Tensor]
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class MovingImages:
@@ -39,6 +42,8 @@ class MovingImages:
 
     Raises:
         WrongShape: they do not belong together.
+        DeclarationError: two transformations of one name, labels of none, or pixels outside [0, 1].
+        NonFinite: starts or rates are no numbers.
     """
 
     def __init__(
@@ -53,13 +58,23 @@ class MovingImages:
                 f"{name}: starts {list(start.shape)} and rates {list(self.rates.shape)} of {K} transformations; "
                 f"expected [n, F] and [{K}, F], n at least 1"
             )
-        if self.labels.shape != (n,) or self.labels.is_floating_point():
+        if len(set(self.names)) < K:
+            raise DeclarationError(f"{name}: two transformations of one name among {', '.join(self.names)}")
+        for what, numbers in (("starts", self.start), ("rates", self.rates)):
+            if not bool(torch.isfinite(numbers).all()):
+                raise NonFinite(f"{name}: the {what} hold NaN or infinite values; factors are finite numbers")
+        if self.labels.shape != (n,) or self.labels.dtype not in WHOLE:
             raise WrongShape(
                 f"{name}: labels {list(self.labels.shape)} of {self.labels.dtype}; expected {n} whole numbers"
             )
+        self.labels = self.labels.long()
         if int(self.labels.min()) < 0 or int(self.labels.max()) >= K:
             raise DeclarationError(f"{name}: labels reach beyond the {K} transformations {', '.join(self.names)}")
-        c, h, w = draw(start[:1], torch.zeros(1, dtype=torch.long)).shape[1:]
+        one = draw(start[:1], torch.zeros(1, dtype=torch.long))
+        if not isinstance(one, Tensor) or one.dim() != 4 or len(one) != 1:
+            found = list(one.shape) if isinstance(one, Tensor) else f"a {type(one).__name__}"
+            raise WrongShape(f"{name}: `draw` answered {found} to one row of factors; expected [1, c, h, w]")
+        c, h, w = one.shape[1:]
         self.image_shape = (int(c), int(h), int(w))
 
     def __len__(self) -> int:
@@ -76,12 +91,14 @@ class MovingImages:
         Raises:
             ValueError: `steps` is negative.
             NonFinite: the drawing made numbers that are none.
+            DeclarationError: it made pixels outside [0, 1].
         """
-        if steps < 0:
-            raise ValueError(f"`steps` is {steps}; a sequence has 0 or more")
+        if not isinstance(steps, Integral) or steps < 0:
+            raise ValueError(f"`steps` is {steps!r}; a sequence has 0 or more")
+        rows = torch.as_tensor(rows)
         factors = self.factors(rows, steps)
-        images = self.draw(factors.flatten(0, 1), rows.repeat(steps + 1))
-        return checked_images(images, self.image_shape, self.name).unflatten(0, (steps + 1, len(rows)))
+        images = checked_images(self.draw(factors.flatten(0, 1), rows.repeat(steps + 1)), self.image_shape, self.name)
+        return in_range(images, self.name).unflatten(0, (steps + 1, len(rows)))
 
 
 MOVING: dict[str, Callable[..., MovingImages]] = {}
