@@ -62,8 +62,9 @@ class GradientFlow(Flow):
         name: what tables call it.
 
     Raises:
-        ValueError: weights, rate or `maximise` make no sense.
+        ValueError: properties, weights, rate or `maximise` make no sense.
         WrongShape: a property does not answer with one number for each code.
+        NotApplicable: it answers without torch operations, or with whole numbers, and so has no gradient.
         NonFinite: the gradient of a property is no number; the message says which one.
     """
 
@@ -226,7 +227,8 @@ class LinearPropertyFlow(GradientFlow):
     def __init__(self, properties, generator=None, latent_dim=None, *, count=2000, seed=0, name="linear", **settings):
         super().__init__(properties, generator, latent_dim, name=name, **settings)
         z = self.sample(positive("count", count), seed)
-        centred = self.values(z) - self.values(z).mean(dim=0)
+        values = finite(self.values(z), "the property")
+        centred = values - values.mean(dim=0)
         slopes = torch.linalg.lstsq(z - z.mean(dim=0), centred).solution  # [d, P]
         self.directions = self.weights @ slopes.mT
 
@@ -270,8 +272,10 @@ class Gain(Objective):
                 f"give `weights` [{flow.potentials}, {len(self.properties)}], or `potentials={len(self.table)}`"
             )
         z = flow.sample(512, flow.seed)
+        for j, one in enumerate(self.properties):
+            _gradient(one, j, z[:8].detach().requires_grad_(), False)  # says so where there is none
         with torch.no_grad():
-            spread = (self._values(z) @ self.table.to(z).mT).std(dim=0)
+            spread = (finite(self._values(z), "the property") @ self.table.to(z).mT).std(dim=0)
         if not bool((spread > 0).all()):
             raise ValueError(f"property {int((spread <= 0).nonzero()[0])} is the same for all codes")
         self.table = self.table.to(z) / spread[:, None]
@@ -290,7 +294,7 @@ def as_properties(properties: Property | Sequence[Property]) -> list[Property]:
     Raises:
         ValueError: none, or something that cannot be called.
     """
-    several = [properties] if callable(properties) else list(properties)
+    several = [properties] if callable(properties) else list(properties or ())
     if not several or not all(callable(one) for one in several):
         raise ValueError(
             f"`properties` is {properties!r}; expected a callable from codes [n, d] to [n], or a list of them"
@@ -304,6 +308,8 @@ def as_weights(weights, properties: int, maximise: bool | Sequence[bool]) -> Ten
     Raises:
         ValueError: they are not numbers for each of the properties.
     """
+    if isinstance(weights, str):
+        raise ValueError(f"`weights` is {weights!r}; each row needs a finite weight for each of the properties")
     table = torch.eye(properties) if weights is None else torch.atleast_2d(torch.as_tensor(weights))
     table = table.to(torch.float64)
     if table.dim() != 2 or table.shape[1] != properties or not bool(torch.isfinite(table).all()):
@@ -311,7 +317,7 @@ def as_weights(weights, properties: int, maximise: bool | Sequence[bool]) -> Ten
             f"`weights` has the shape {list(table.shape)}; each row needs a finite weight for each of the "
             f"{properties} properties"
         )
-    up = [maximise] * properties if isinstance(maximise, bool) else list(maximise)
+    up = list(maximise) if isinstance(maximise, Sequence) else [maximise] * properties
     if len(up) != properties or not all(isinstance(one, bool) for one in up):
         raise ValueError(f"`maximise` is {maximise!r}; it must be True or False, or one of them for each property")
     return table * torch.tensor([1.0 if one else -1.0 for one in up], dtype=torch.float64)
@@ -327,8 +333,17 @@ def _as_taken(function, x):
 def _ask(one, j, z):
     """The property of each code, `[n]`."""
     taken = z if isinstance(one, ImageProperty) else _as_taken(one, z)
-    with at_rest(one):
-        answer = one(taken)
+    try:
+        with at_rest(one):
+            answer = one(taken)
+    except RuntimeError as trouble:
+        if "requires grad" in str(trouble):
+            raise NotApplicable(
+                f"property {j} leaves torch and so has no gradient: {trouble} Write it in torch, or fit a `Surrogate` "
+                "to it"
+            ) from None
+        trouble.add_note(f"It came from property {j}, asked with codes {list(z.shape)} of {z.dtype} on {z.device}.")
+        raise
     if isinstance(answer, Tensor) and answer.shape == (len(z), 1):
         answer = answer[:, 0]
     if not isinstance(answer, Tensor) or answer.shape != (len(z),):
@@ -340,9 +355,27 @@ def _ask(one, j, z):
     return answer.to(z.device)
 
 
+def finite(values: Tensor, what: str) -> Tensor:
+    """`values` `[n, ...]` themselves, if all of them are finite numbers.
+
+    Raises:
+        NonFinite: some are not; the message says in which row.
+    """
+    good = torch.isfinite(values.flatten(1) if values.dim() > 1 else values[:, None]).all(dim=1)
+    if not bool(good.all()):
+        row = int((~good).nonzero()[0])
+        raise NonFinite(
+            f"{what} is {values[row].tolist()} in row {row}, one of {int((~good).sum())} of {len(values)}; it must be "
+            "a finite number for every code"
+        )
+    return values
+
+
 def _gradient(one, j, z, create):
     """Gradient of property j by row, `[n, d]`."""
     value = _ask(one, j, z)
+    if value.is_complex():
+        raise NotApplicable(f"property {j} answers complex numbers, which have no order; take a real part of them")
     if not value.requires_grad:
         raise NotApplicable(
             f"property {j} does not depend on the code through torch operations, so it has no gradient; "

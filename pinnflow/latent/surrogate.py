@@ -30,7 +30,8 @@ class Surrogate(nn.Module):
 
     Raises:
         WrongShape: codes and values do not belong together, or are fewer than ten.
-        NonFinite: a value is no number.
+        NonFinite: a code or a value is no number.
+        ValueError: all values are the same.
     """
 
     def __init__(
@@ -49,8 +50,12 @@ class Surrogate(nn.Module):
             raise WrongShape(
                 f"found codes {list(z.shape)} and values {list(y.shape)}; expected [n, d] and [n], n >= 10"
             )
-        if not bool(torch.isfinite(y).all()):
-            raise NonFinite(f"the value of the property in row {int((~torch.isfinite(y)).nonzero()[0])} is not finite")
+        for what, numbers in (("code", z), ("value of the property", y[:, None])):
+            good = torch.isfinite(numbers).all(dim=1)
+            if not bool(good.all()):
+                raise NonFinite(f"the {what} in row {int((~good).nonzero()[0])} is not finite")
+        if not float(y.max()) > float(y.min()):
+            raise ValueError(f"the property is {float(y[0]):.6g} for all codes, so there is nothing to learn")
         positive("hidden", hidden)
         positive("iterations", iterations)
         noise = torch.Generator().manual_seed(seed)
@@ -86,6 +91,10 @@ class Surrogate(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """The property of codes `[n, d]`, `[n]`."""
+        d = self.layers[0].in_features
+        if z.dim() != 2 or z.shape[1] != d:
+            raise WrongShape(f"`z` has the shape {list(z.shape)}; the codes of this surrogate are [n, {d}]")
+        z = z.to(self.centre.dtype)
         return self.centre + self.scale * self.layers(z)[:, 0]
 
 

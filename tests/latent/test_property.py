@@ -8,7 +8,7 @@ from torch import nn
 
 from pinnflow.errors import NonFinite, NotApplicable, UnknownName, WrongShape
 from pinnflow.latent import PotentialFlow, WarpedGenerator
-from pinnflow.latent.metrics.properties import compare_on_property, image_similarity
+from pinnflow.latent.metrics.properties import _SignedAxes, compare_on_property, image_similarity
 from pinnflow.latent.property import Gain, GradientFlow, ImageProperty, LangevinFlow, LinearPropertyFlow
 from pinnflow.latent.surrogate import Surrogate, fit_surrogate
 
@@ -178,6 +178,7 @@ def test_table_tells_side_effects_and_drift_beside_marked_controls(table):
     assert [name for name, row in rows.items() if row.control] == [
         "random",
         "random, one for all",
+        "random axis, one for all",
         "random walk",
         "linear",
     ]
@@ -202,6 +203,17 @@ def test_line_that_all_walks_share_depends_on_its_direction():
     row = compare_on_property([(flow, 0.01)], lambda z: z[:, 0].square(), walks=400, steps=4).values
     assert row["random, one for all"].strict == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(400))
     assert row["random"].quartiles == ()
+
+
+def test_axis_that_all_walks_share_is_one_of_all_in_both_directions():
+    """On f = z_0 in 2 dimensions one of four signed axes raises all walks, one none, and two do not change it."""
+    flow = GradientFlow(first, latent_dim=2, device="cpu")
+    rows = compare_on_property([(flow, 0.2)], first, walks=400, steps=4)
+    row = rows.values["random axis, one for all"]
+    assert (row.strict, row.quartiles) == (0.0, (0.0, 0.25))
+    assert "| 0.000 (0.00..0.25) |" in str(rows)
+    axes = _SignedAxes(None, 3, 6, seed=0, device="cpu").directions
+    assert sorted(map(tuple, axes.tolist())) == sorted(map(tuple, torch.cat([torch.eye(3), -torch.eye(3)]).tolist()))
 
 
 def test_random_walk_turns_at_every_step_and_seldom_rises_all_the_way():
@@ -276,6 +288,32 @@ def test_surrogate_says_when_there_is_nothing_to_learn():
     assert Surrogate(z, normal(300, seed=9), iterations=50).determination < 0.2
 
 
+def test_surrogate_refuses_what_it_cannot_learn_or_be_asked():
+    z = normal(50, 3)
+    with pytest.raises(NonFinite, match="code in row 2"):
+        Surrogate(torch.where(torch.arange(50)[:, None] == 2, torch.nan, z), z[:, 0])
+    with pytest.raises(ValueError, match="nothing to learn"):
+        Surrogate(z, torch.ones(50))
+    surrogate = Surrogate(z, z[:, 0], iterations=5)
+    torch.testing.assert_close(surrogate(z.float()), surrogate(z), rtol=0, atol=1e-5)
+    with pytest.raises(WrongShape, match=r"\[n, 3\]"):
+        surrogate(z[:, :2])
+
+
+def test_table_takes_numbers_of_any_kind_and_refuses_those_that_are_none():
+    flow = GradientFlow(first, latent_dim=3, device="cpu")
+    told = compare_on_property([(flow, 0.2)], lambda z: z[:, 0].numpy(), walks=40, steps=4)
+    assert told.to_dict() == compare_on_property([(flow, 0.2)], first, walks=40, steps=4).to_dict()
+    with pytest.raises(NonFinite, match="in row"):
+        compare_on_property([(flow, 0.2)], lambda z: z[:, 0].log(), walks=40)
+    with pytest.raises(WrongShape, match=r"`property` answered \[39\]"):
+        compare_on_property([(flow, 0.2)], lambda z: z[1:, 0], walks=40)
+    with pytest.raises(WrongShape, match=r"`others` answered \[\]"):
+        compare_on_property([(flow, 0.2)], first, others=lambda z: z.sum(), walks=40)
+    with pytest.raises(ValueError, match="pairs of a flow"):
+        compare_on_property([flow], first)
+
+
 def test_what_a_walk_with_noise_cannot_do_is_refused():
     flow = LangevinFlow(bowl, latent_dim=2, device="cpu")
     for call in (flow.inverse, flow.transported_log_density):
@@ -289,6 +327,9 @@ def test_what_a_walk_with_noise_cannot_do_is_refused():
     ("settings", "words"),
     [
         ({"properties": []}, "callable"),
+        ({"properties": None}, "callable"),
+        ({"weights": "ab"}, "weights"),
+        ({"maximise": 1}, "maximise"),
         ({"weights": [[1.0, 2.0]]}, r"\[1, 2\].*1 properties"),
         ({"maximise": [True, True]}, "maximise"),
         ({"rate": 0.0}, "rate"),
@@ -310,5 +351,18 @@ def test_properties_that_answer_wrongly_are_named():
     root = GradientFlow(lambda z: z[:, 0].abs().sqrt(), latent_dim=2, device="cpu")
     with pytest.raises(NonFinite, match="property 0 is not finite in row 1"):
         root.velocity(z, 1.0)
+    with pytest.raises(NotApplicable, match="complex"):
+        GradientFlow(lambda z: z[:, 0] * 1j, latent_dim=2, device="cpu").velocity(z, 1.0)
+    with pytest.raises(NotApplicable, match="leaves torch"):
+        GradientFlow(lambda z: torch.from_numpy(z.numpy()[:, 0]), latent_dim=2, device="cpu").velocity(z, 1.0)
+    with pytest.raises(RuntimeError) as told:
+        GradientFlow(lambda z: z @ torch.ones(2), latent_dim=2, device="cpu").velocity(z, 1.0)
+    assert "property 0, asked with codes [3, 2] of torch.float64" in told.value.__notes__[0]
+    with pytest.raises(NonFinite, match="finite number for every code"):
+        LinearPropertyFlow(lambda z: z[:, 0].log(), latent_dim=2, device="cpu")
+    with pytest.raises(NonFinite, match="finite number for every code"):
+        PotentialFlow(WarpedGenerator(size=8), potentials=1, objectives=[Gain(lambda z: z[:, 0].log())], features=4)
+    with pytest.raises(NotApplicable, match="Surrogate"):
+        PotentialFlow(WarpedGenerator(size=8), potentials=1, objectives=[Gain(lambda z: z.argmax(1))], features=4)
     with pytest.raises(ValueError, match="`Gain` has weights for 1 potentials"):
         PotentialFlow(WarpedGenerator(size=8), potentials=2, objectives=[Gain(first)], features=4)

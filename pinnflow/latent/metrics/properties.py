@@ -9,15 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pinnflow.latent.baselines.linear import RandomDirections
+from pinnflow.errors import WrongShape
+from pinnflow.latent.baselines.linear import LinearFlow, RandomDirections
 from pinnflow.latent.metrics.controls import RandomWalk
 from pinnflow.latent.metrics.paths import log_density_drift, monotone_walks, path_length
-from pinnflow.latent.property import LinearPropertyFlow
+from pinnflow.latent.property import LinearPropertyFlow, finite
 from pinnflow.latent.rendering import render
 from pinnflow.latent.traversal import Flow, positive
 
-# Directions of the control that all walks share: their medians and quartiles, instead of the luck of one.
+# Directions of the controls that all walks share: their medians and quartiles, instead of the luck of one.
 DIRECTIONS = 40
+
+CONTROLS = ("random", "random, one for all", "random axis, one for all", "random walk", "linear")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class PropertyRow:
 
 @dataclass(frozen=True)
 class PropertyTable:
-    """Rows for flows and controls; `print` shows them as a Markdown table."""
+    """Rows for flows and controls; `print` shows them as a Markdown table, quartiles over directions in brackets."""
 
     rows: tuple[PropertyRow, ...]
 
@@ -72,8 +75,10 @@ class PropertyTable:
         lines = ["| flow | gain | strict | relaxed | side effect | log-density | length |", "|---|" + "---:|" * 6]
         for row in self.rows:
             numbers = (row.gain, row.strict, row.relaxed, row.side_effect, row.drift, row.length)
-            name = f"{row.name} (control)" if row.control else row.name
-            lines.append(f"| {name} | " + " | ".join(f"{x:.3f}" for x in numbers) + " |")
+            cells = [f"{row.name} (control)" if row.control else row.name, *(f"{x:.3f}" for x in numbers)]
+            if row.quartiles:
+                cells[2] += f" ({row.quartiles[0]:.2f}..{row.quartiles[1]:.2f})"
+            lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
 
@@ -90,14 +95,15 @@ def compare_on_property(
     maximise: bool = True,
     control_step: float | None = None,
 ) -> PropertyTable:
-    """Walks of several flows from the same codes, with four controls.
+    """Walks of several flows from the same codes, with five controls.
 
-    `random` are straight lines, a random direction for each walk; `random, one for all` is a line that all walks share,
-    as in the published comparison, whose success depends on the direction: medians over 40 of them, each asked of
-    another part of the walks; `random walk` takes a new direction at every step; `linear` is the line along the
-    regression of the property on the code. The share of strict success depends on how
-    far a walk goes: half of all straight lines that are short enough raise any property all the way. So the controls
-    walk as far as the first flow, unless their step is given.
+    `random` are straight lines, a random direction for each walk. The two random controls of the published comparison
+    are one direction and one signed axis of the latent space that all walks share, `random, one for all` and `random
+    axis, one for all`; their success depends on which it is: medians over 40 (or all 2 d axes, if fewer), each asked of
+    another part of the walks. `random walk` takes a new direction at every step; `linear` is the line along the
+    regression of the property on the code. The share of strict success depends on how far a walk goes: half of all
+    straight lines that are short enough raise any property all the way. So the controls walk as far as the first flow,
+    unless their step is given.
 
     Args:
         flows: pairs of a flow and the length of its steps, None for raw velocities. No two of a name.
@@ -114,8 +120,12 @@ def compare_on_property(
 
     Raises:
         ValueError: no flow, or two of one name.
+        WrongShape: property, `others` or `similarity` do not answer for each code.
+        NonFinite: the property of a code is no number.
     """
-    names = [flow.name for flow, _ in flows] + ["random", "random, one for all", "random walk", "linear"]
+    if not all(isinstance(one, (tuple, list)) and len(one) == 2 for one in flows):
+        raise ValueError("`flows` must hold pairs of a flow and its step length, e.g. `[(flow, None)]` for raw steps")
+    names = [*(flow.name for flow, _ in flows), *CONTROLS]
     if not flows or len(set(names)) < len(names):
         raise ValueError(f"the flows of the table are named {names}; give at least one, and different names")
     positive("walks", walks)
@@ -126,11 +136,12 @@ def compare_on_property(
     def row(flow, step_length, k, control, direction=1, groups=1):
         path = flow.traverse(z.to(flow.device, flow.dtype), k, steps, step_length, direction)
         with torch.no_grad():
-            values = torch.stack([sign * property(at).reshape(len(at), -1) for at in path])  # [steps + 1, n, P]
+            values = torch.stack([sign * _answers(property, at, "property") for at in path])  # [steps + 1, n, P]
             alike = None if similarity is None else torch.stack([similarity(path[0], at) for at in path])
-            moved = (
-                None if others is None else (others(path[-1]) - others(path[0])).abs().reshape(walks, -1).mean(dim=1)
-            )
+            moved = None
+            if others is not None:
+                ends = [_answers(others, at, "others") for at in (path[-1], path[0])]
+                moved = (ends[0] - ends[1]).abs().mean(dim=1)
         success = [monotone_walks(one, alike) for one in values.unbind(dim=2)]
         strict, relaxed = (torch.stack(which).all(dim=0) for which in zip(*success))
 
@@ -163,19 +174,44 @@ def compare_on_property(
     # One direction for each walk, of either sign: those of a basis have their largest entry positive.
     random = RandomDirections(None, first.latent_dim, walks, seed=seed + 1, name="random", **common)
     way = 2 * torch.randint(2, (walks,), generator=torch.Generator().manual_seed(seed)) - 1
-    groups = min(DIRECTIONS, max(1, walks // 5))
+    groups, axes = (min(count, max(1, walks // 5)) for count in (DIRECTIONS, min(DIRECTIONS, 2 * first.latent_dim)))
     shared = RandomDirections(None, first.latent_dim, groups, seed=seed + 2, name="random, one for all", **common)
-    turn = torch.arange(walks) % groups
+    signed = _SignedAxes(None, first.latent_dim, axes, seed=seed + 3, name="random axis, one for all", **common)
+    turn, turn_axes = torch.arange(walks) % groups, torch.arange(walks) % axes
     wandering = RandomWalk(None, first.latent_dim, seed=seed + 1, **common)
-    together = lambda at: property(at).reshape(len(at), -1).sum(dim=1)  # noqa: E731
+    together = lambda at: _answers(property, at, "property").sum(dim=1)  # noqa: E731
     linear = LinearPropertyFlow(together, None, first.latent_dim, maximise=maximise, seed=seed + 1, **common)
     rows += [
         row(random, step, torch.arange(walks), True, way),
         row(shared, step, turn, True, way[turn], groups),
+        row(signed, step, turn_axes, True, 1, axes),
         row(wandering, step, 0, True),
         row(linear, step, 0, True),
     ]
     return PropertyTable(tuple(rows))
+
+
+class _SignedAxes(LinearFlow):
+    """K of the 2 d unit vectors along the axes, in either direction, by the seed and none twice."""
+
+    orthonormal = False
+
+    def __init__(self, generator, latent_dim, potentials, **settings):
+        super().__init__(generator, latent_dim, potentials, **settings)
+        d = self.latent_dim
+        eye = torch.eye(d, dtype=self.dtype, device=self.device)
+        chosen = torch.randperm(2 * d, generator=torch.Generator().manual_seed(self.seed))[: self.potentials]
+        self.directions = torch.cat([eye, -eye])[chosen.to(self.device)]
+
+
+def _answers(function, at, name):
+    """What a function says of codes `[n, d]`, as a tensor of real numbers `[n, P]`."""
+    answer = torch.as_tensor(function(at))
+    if answer.dim() not in (1, 2) or len(answer) != len(at):
+        raise WrongShape(
+            f"`{name}` answered {list(answer.shape)} to codes {list(at.shape)}; expected [{len(at)}] or [{len(at)}, P]"
+        )
+    return finite(answer.reshape(len(at), -1).to(at), f"`{name}`")
 
 
 def image_similarity(generator: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
