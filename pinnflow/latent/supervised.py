@@ -61,13 +61,28 @@ class Sequences:
 
     Raises:
         WrongShape: the three do not belong together.
+        TypeError: frames are no tensor of real numbers, or codes neither a tensor nor an encoder.
+        NonFinite: a frame or a code is no number.
     """
 
     def __init__(self, codes: Tensor | Encoder, frames: Tensor, labels: Tensor | Sequence[int]):
-        if frames.dim() != 5 or len(frames) < 2:
-            raise WrongShape(f"`frames` has the shape {list(frames.shape)}; expected [T + 1, n, c, h, w] with T >= 1")
+        if not isinstance(frames, Tensor) or not frames.is_floating_point():
+            found = f"a tensor of {frames.dtype}" if isinstance(frames, Tensor) else f"a {type(frames).__name__}"
+            raise TypeError(
+                f"`frames` is {found}; expected a tensor of real numbers in the units of the generator's images, e.g. "
+                "`torch.as_tensor(frames) / 255`"
+            )
+        if frames.dim() != 5 or len(frames) < 2 or not frames.shape[1]:
+            raise WrongShape(
+                f"`frames` has the shape {list(frames.shape)}; expected [T + 1, n, c, h, w] with T >= 1 and n >= 1"
+            )
+        if not isinstance(codes, Tensor) and not callable(codes):
+            raise TypeError(f"`codes` is a {type(codes).__name__}; expected a tensor [n, d], or an encoder of images")
         self.frames = frames
         self.codes = codes if isinstance(codes, Tensor) else encoded(codes, frames[0])
+        for name, numbers in (("frames", frames), ("codes", self.codes)):
+            if not bool(torch.isfinite(numbers).all()):
+                raise NonFinite(f"`{name}` hold NaN or infinite values; expected finite numbers")
         self.labels = torch.as_tensor(labels)
         n = frames.shape[1]
         if (
@@ -75,10 +90,12 @@ class Sequences:
             or len(self.codes) != n
             or self.labels.shape != (n,)
             or self.labels.is_floating_point()
+            or self.labels.dtype == torch.bool
+            or int(self.labels.min()) < 0
         ):
             raise WrongShape(
                 f"found {n} sequences, codes {list(self.codes.shape)} and labels {list(self.labels.shape)} of "
-                f"{self.labels.dtype}; expected codes [{n}, d] and {n} whole numbers"
+                f"{self.labels.dtype}; expected codes [{n}, d] and {n} whole numbers from 0 on"
             )
 
     @property
@@ -127,8 +144,14 @@ class ExactSequences:
                 f"{type(generator).__name__} has no `oracle(z, k, steps, step_length)`; "
                 "give its images along the transformations as `Sequences(codes, frames, labels)`"
             )
+        if not 0 < abs(step_length) < float("inf"):
+            raise ValueError(f"`step_length` is {step_length!r}; it must be a finite number other than 0")
         self.generator, self.steps, self.step_length = generator, positive("steps", steps), step_length
         self.potentials = positive("potentials", len(generator.factor_names) if potentials is None else potentials)
+        if self.potentials > len(generator.factor_names):
+            raise ValueError(
+                f"`potentials` is {potentials}; the generator has {len(generator.factor_names)} factors to move along"
+            )
         noise = torch.Generator().manual_seed(seed)
         shape = (positive("count", count), generator.latent_dim)
         self.codes = torch.randn(shape, generator=noise, dtype=torch.float64)
@@ -196,7 +219,8 @@ class PairMatching:
         for name, value in (("horizon", horizon), ("start", start)):
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is {value!r}; it must be a positive number, or None")
-        self.sequences, self.obedience, self.rows, self.seed = sequences, float(obedience), rows, seed
+        self.sequences, self.obedience, self.seed = sequences, float(obedience), seed
+        self.rows = positive("rows", rows)
         self.everywhere, self.start, self.unit = everywhere, start, unit
         self.horizon = float(sequences.steps if horizon is None else horizon)
         self.history: list[dict[str, float]] = []
@@ -226,7 +250,8 @@ class PairMatching:
             resume: goes on from the checkpoint if the file exists; the digits are those of a training without a break.
 
         Raises:
-            ValueError: the flow has no generator or too few fields, or has no equation to obey.
+            ValueError: the flow has no generator, no weights or too few fields, or has no equation to obey.
+            WrongShape: its images are others than those of the sequences.
             NonFinite: the loss is no number.
             DamagedFile: the checkpoint is not one of this flow.
         """
@@ -236,6 +261,8 @@ class PairMatching:
         if resume and checkpoint is None:
             raise ValueError("`resume=True` needs the file to resume from: `checkpoint='flow.ckpt'`")
         rate = flow.matching_share * flow.rate if rate is None else rate
+        if not 0 < rate < float("inf"):
+            raise ValueError(f"`rate` is {rate!r}; it must be a positive number")
         draw = torch.Generator().manual_seed(self.seed)
         weights = list(flow.field.parameters())
         optimizer = torch.optim.Adam(weights, lr=rate, betas=(0.9, 0.99))
@@ -280,6 +307,7 @@ class PairMatching:
         found = self.sequences.at(rows, t)
         z, k = flow.codes(found.codes), torch.arange(256, device=flow.device) % flow.potentials
         still = flow.render(z)
+        _same_images(flow, still, found.targets)
         motion = (still - found.targets.to(still)).square().flatten(1).sum(dim=1).mean()
         if not float(motion) > 0:
             raise ValueError("the images of the sequences do not change, so there is no transformation to be matched")
@@ -316,8 +344,7 @@ class PairMatching:
         return sum(r.square().mean() for r in residuals.values()) / speed
 
     def _check(self, flow):
-        if flow.generator is None:
-            raise ValueError(f"`{flow.name}` has no generator, so its walks have no images to be matched")
+        fitted(flow)
         known = self.sequences
         transformations = known.potentials if isinstance(known, ExactSequences) else int(known.labels.max()) + 1
         if flow.potentials < transformations:
@@ -327,6 +354,29 @@ class PairMatching:
             )
         if self.obedience and not hasattr(flow, "disobedience"):
             raise ValueError(f"`{flow.name}` has no equation; write `obedience=0`")
+
+
+def fitted(flow: Flow) -> None:
+    """Says so if a flow has no weights, or no images, to be fitted.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if not isinstance(flow, TrainedFlow):
+        raise ValueError(
+            f"`{flow.name}` has no weights to be fitted; expected a `PotentialFlow`, or a trained baseline: "
+            "`baseline('free', generator, potentials=5, objectives=[])`"
+        )
+    if flow.generator is None:
+        raise ValueError(f"`{flow.name}` has no generator, so its walks have no images to be matched")
+
+
+def _same_images(flow, drawn, targets):
+    if drawn.shape[-3:] != targets.shape[-3:]:
+        raise WrongShape(
+            f"the generator of `{flow.name}` draws images {list(drawn.shape[-3:])}; those of the sequences are "
+            f"{list(targets.shape[-3:])}"
+        )
 
 
 def walked(flow: TrainedFlow, z: Tensor, k: Tensor, at: Tensor) -> Tensor:
@@ -406,6 +456,7 @@ def equivariance_error(
 
     Raises:
         ValueError: nothing moves in the sequences, so that there is nothing to compare with.
+        WrongShape: the flow draws other images.
     """
     count = len(sequences) if rows is None else min(positive("rows", rows), len(sequences))
     steps, K = sequences.steps, flow.potentials
@@ -414,6 +465,7 @@ def equivariance_error(
         found = sequences.whole(part)
         path = flow.traverse(found.codes, found.labels, steps, None)
         drawn = flow.render(path)
+        _same_images(flow, drawn, found.targets)
         targets = found.targets.to(drawn)
         k = found.labels.long()
         for total, shown in ((away, drawn[1:]), (still, drawn[:1])):
@@ -439,4 +491,6 @@ def encoded(encoder: Encoder, first: Tensor, *, chunk: int = 256) -> Tensor:
         for x in first.split(chunk):
             answer = encoder(x.to(device=own_device(owner, x.device), dtype=own_dtype(owner)))
             parts.append(answer[0] if isinstance(answer, tuple) else answer)
+            if parts[-1].dim() != 2 or len(parts[-1]) != len(x):
+                raise WrongShape(f"the encoder answered {list(parts[-1].shape)} to {len(x)} images; expected [n, d]")
     return torch.cat(parts)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pinnflow.errors import WrongShape
 from pinnflow.latent.rendering import images
-from pinnflow.latent.supervised import AnySequences, PairMatching, walked
+from pinnflow.latent.supervised import AnySequences, PairMatching, fitted, walked
 from pinnflow.latent.traversal import Flow, positive
 
 ROUNDS = 20  # of Sinkhorn's scaling
@@ -77,8 +77,7 @@ class UnlabelledMatching(PairMatching):
         return parts
 
     def _check(self, flow):
-        if flow.generator is None:
-            raise ValueError(f"`{flow.name}` has no generator, so its walks have no images to be matched")
+        fitted(flow)
         if self.obedience and not hasattr(flow, "disobedience"):
             raise ValueError(f"`{flow.name}` has no equation; write `obedience=0`")
 
@@ -133,7 +132,11 @@ def recovery(found: Tensor, labels: Tensor) -> float:
     """
     from scipy.optimize import linear_sum_assignment
 
-    found, labels = torch.as_tensor(found).cpu().long(), torch.as_tensor(labels).cpu().long()
+    found, labels = torch.as_tensor(found).cpu(), torch.as_tensor(labels).cpu()
+    for name, one in (("found", found), ("labels", labels)):
+        if one.is_floating_point() or (one.numel() and int(one.min()) < 0):
+            raise WrongShape(f"`{name}` holds {one.dtype} from {one.min()} on; expected whole numbers from 0 on")
+    found, labels = found.long(), labels.long()
     if found.dim() != 1 or found.shape != labels.shape or not len(found):
         raise WrongShape(f"found {list(found.shape)} fields for {list(labels.shape)} labels; expected [n] and [n]")
     size = int(max(found.max(), labels.max())) + 1

@@ -6,7 +6,7 @@ from sympy import Eq
 from torch import nn
 
 from pinnflow import Problem, coordinates, field, laplacian
-from pinnflow.errors import DamagedFile, UnknownName, WrongShape
+from pinnflow.errors import DamagedFile, NonFinite, UnknownName, WrongShape
 from pinnflow.latent import PotentialFlow, WarpedGenerator, baseline
 from pinnflow.latent.metrics.controls import Oracle
 from pinnflow.latent.supervised import ExactSequences, PairMatching, Sequences, encoded, equivariance_error
@@ -300,3 +300,42 @@ def test_what_does_not_fit_together_is_refused_in_words():
         equivariance_error(two, still)
     with pytest.raises(ValueError, match="do not change"):
         PairMatching(still).fit(two)
+
+
+def test_frames_codes_and_flows_that_cannot_be_matched_are_named():
+    known = shifted()
+    codes, frames, labels = known.codes, known.frames, known.labels
+    for wrong in ((255 * frames).to(torch.uint8), frames.numpy()):
+        with pytest.raises(TypeError, match="255"):
+            Sequences(codes, wrong, labels)
+    with pytest.raises(TypeError, match="an encoder"):
+        Sequences("vae", frames, labels)
+    with pytest.raises(NonFinite, match="`frames`"):
+        Sequences(codes, frames * torch.nan, labels)
+    with pytest.raises(NonFinite, match="`codes`"):
+        Sequences(codes * torch.nan, frames, labels)
+    with pytest.raises(WrongShape, match="n >= 1"):
+        Sequences(codes[:0], frames[:, :0], labels[:0])
+    for wrong in (labels == 1, labels - 1):
+        with pytest.raises(WrongShape, match="whole numbers from 0 on"):
+            Sequences(codes, frames, wrong)
+    with pytest.raises(WrongShape, match="the encoder answered"):
+        Sequences(lambda x: x.mean(), frames, labels)
+    # Three channels would be broadcast against one, and the error be that of something else.
+    colour = Sequences(codes, frames.expand(-1, -1, 3, -1, -1), labels)
+    flow = baseline("linear-classifier", Plain(), potentials=2, objectives=[], device="cpu")
+    with pytest.raises(WrongShape, match=r"\[1, 1, 2\]; those of the sequences are \[3, 1, 2\]"):
+        PairMatching(colour).fit(flow, 1)
+    with pytest.raises(WrongShape, match=r"\[3, 1, 2\]"):
+        equivariance_error(Shift(0.5), colour)
+    with pytest.raises(ValueError, match="no weights"):
+        PairMatching(known).fit(Shift(0.5))
+    with pytest.raises(ValueError, match="rate"):
+        PairMatching(known).fit(flow, 1, rate=-1.0)
+    with pytest.raises(ValueError, match="rows"):
+        PairMatching(known, rows=0)
+    generator = WarpedGenerator(size=8)
+    with pytest.raises(ValueError, match="step_length"):
+        ExactSequences(generator, 3, step_length=float("nan"))
+    with pytest.raises(ValueError, match="5 factors"):
+        ExactSequences(generator, 3, potentials=9)

@@ -86,3 +86,6 @@ def test_what_makes_no_sense_is_named():
     flow = baseline("linear", Plain(), potentials=3, objectives=[], device="cpu")
     with pytest.raises(ValueError, match="no equation"):
         UnlabelledMatching(shifted(), obedience=1.0).fit(flow)
+    for wrong in ([0.2, 1.7], [-1, 1]):
+        with pytest.raises(WrongShape, match="whole numbers from 0 on"):
+            recovery(torch.tensor(wrong), torch.tensor([0, 1]))
