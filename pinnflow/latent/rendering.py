@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from pinnflow.errors import NotYet, WrongShape
+from pinnflow.latent.plain import plain_operations
 
 
 def usual_device(device: torch.device | str | None = None) -> torch.device:
@@ -80,7 +81,7 @@ def push_forward(generator: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) ->
     Raises:
         NotYet: an operation of the generator has no forward derivative.
     """
-    with forward_ad.dual_level():
+    with forward_ad.dual_level(), plain_operations():
         try:
             answer = images(generator, forward_ad.make_dual(z, v))
             tangent = forward_ad.unpack_dual(answer).tangent

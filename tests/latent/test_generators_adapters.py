@@ -26,6 +26,7 @@ from pinnflow.latent.generators.files import exported_generator, torchscript_gen
 from pinnflow.latent.generators.pretrained import autoencoder_kl, biggan
 from pinnflow.latent.generators.registry import GENERATORS, register_generator
 from pinnflow.latent.generators.warped import WarpedGenerator
+from pinnflow.latent.rendering import push_forward
 
 
 def latents(n, d, seed=0, dtype=torch.float32):
@@ -121,12 +122,52 @@ def test_attention_and_group_norms_are_differentiated_by_forward_mode():
     assert torch.allclose((forward * w).sum(), (back(w)[0] * v).sum(), rtol=1e-3)
 
 
+class Softened(nn.Module):
+    """Softmax and attention of the code, twice differentiable, in the ways networks write them."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.dtype = how, torch.float64
+
+    def forward(self, z):
+        x = z.unflatten(1, (2, 4)) @ torch.linspace(-1, 1, 16, dtype=z.dtype).reshape(4, 4)
+        return self.how(x)[:, None]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda x: nn.functional.scaled_dot_product_attention(x, x, x),
+        lambda x: nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.5),
+        lambda x: nn.functional.scaled_dot_product_attention(x, x, x, x @ x.mT > 0),
+        lambda x: torch.softmax(x, dim=-1),
+        lambda x: x.softmax(2),
+        nn.Softmax(dim=1),
+        lambda x: nn.functional.group_norm(x, 1),
+    ],
+)
+def test_movements_are_differentiated_by_reverse_mode(how):
+    """J v of any module, and d/ds |J(z + s a) v|^2 against a central difference; torch's softmax has no such one."""
+    network = Softened(how)
+    draw = torch.Generator().manual_seed(3)
+    z, v, a = torch.randn(3, 2, 8, dtype=torch.float64, generator=draw)
+    network(z)  # as it is, outside
+    size = lambda s: push_forward(network, z + s * a, v).square().sum()  # noqa: E731
+    s = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(size(s), s)
+    _, direct = torch.func.jvp(lambda z: network(z).flatten(1), (z,), (v,))
+    assert torch.allclose(push_forward(network, z, v), direct, rtol=1e-12)
+    assert abs(float(slope) - float(size(1e-5) - size(-1e-5)) / 2e-5) < 1e-6 * max(1, abs(float(slope)))
+
+
 @pytest.mark.parametrize(
     ("images", "d", "error", "words"),
     [
         (small_network(), 5, WrongShape, "`latent_dim` is 5"),
         (lambda z: z * math.nan, 4, WrongShape, "returned"),
         (lambda z: z[:, :, None, None] * math.nan, 4, NonFinite, "NaN"),
+        (small_network(), "4", DeclarationError, "`latent_dim` is '4'"),
+        (small_network().double(), 5, WrongShape, "`dtype=`"),
         (lambda z: 100 + z[:, :, None, None], 4, DeclarationError, r"`image_range=\(0, 255\)`"),
         (lambda z: "image", 4, WrongShape, "a str"),
         ("network.pt", 4, TypeError, "a str is no generator"),
@@ -296,8 +337,9 @@ def test_a_torchscript_file_is_a_generator(scripted):
     assert torch.func.jvp(G, (z,), (torch.ones_like(z),))[1].abs().max() > 0
     with pytest.raises(DeclarationError, match="write `latent_dim=`"):
         open_generator(path)
-    with pytest.raises(WrongShape, match="`latent_dim` is 3"):
+    with pytest.raises(WrongShape, match="`latent_dim` is 3") as refused:
         open_generator(path, latent_dim=3)
+    assert "Traceback" not in str(refused.value)  # TorchScript's own
 
 
 def test_a_file_is_known_by_its_bytes_not_by_its_name(exported, scripted, tmp_path):
@@ -314,6 +356,44 @@ def test_a_program_for_one_size_of_batch_is_refused(tmp_path):
     torch.export.save(torch.export.export(small_network().eval(), (torch.zeros(2, 4),)), tmp_path / "fixed.pt2")
     with pytest.raises(WrongShape, match=r"batches of 2 only.*dynamic_shapes"):
         open_generator(tmp_path / "fixed.pt2")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20])
+def test_a_program_for_batches_within_bounds_takes_any_number_of_rows(tmp_path, rows):
+    network = small_network().eval()
+    bounded = torch.export.Dim("n", min=4, max=8)
+    program = torch.export.export(network, (torch.zeros(5, 4),), dynamic_shapes=({0: bounded},))
+    torch.export.save(program, tmp_path / "bounded.pt2")
+    z = latents(rows, 4)
+    assert torch.allclose(open_generator(tmp_path / "bounded.pt2")(z), (network(z) + 1) / 2, atol=1e-6)
+
+
+def test_a_program_says_its_precision_and_takes_latents_of_any_form(tmp_path):
+    """DCGAN takes latents `[n, d, 1, 1]`; a program without weights computes in what it was exported with."""
+
+    class Transposed(nn.Module):
+        def forward(self, z):
+            return torch.sigmoid(z.sum(1, keepdim=True) * torch.ones(8, 8, dtype=torch.float64))
+
+    z = latents(3, 4, dtype=torch.float64)
+    program = torch.export.export(
+        Transposed(), (z[:, :, None, None],), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    torch.export.save(program, tmp_path / "dcgan.pt2")
+    G = open_generator(tmp_path / "dcgan.pt2")
+    assert (G.latent_dim, G.dtype) == (4, torch.float64)
+    assert torch.allclose(G(z)[:, 0, 0, 0], torch.sigmoid(z.sum(1)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["exported", "scripted"])
+def test_an_altered_byte_of_an_archive_is_found(kind, request):
+    """torch reads such a file without a word."""
+    path, network = request.getfixturevalue(kind)
+    content, weight = path.read_bytes(), network[0].weight.detach().numpy().tobytes()[:32]
+    at = content.index(weight)
+    path.write_bytes(content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :])
+    with pytest.raises(DamagedFile, match="another checksum"):
+        open_generator(path, latent_dim=4)
 
 
 class Trap:
@@ -359,6 +439,9 @@ def test_broken_and_foreign_files_are_refused(exported, tmp_path):
         open_generator(tmp_path / "none.pt")
     (tmp_path / "folder").mkdir()
     with pytest.raises(UnknownFormat, match=r"without `config\.json`"):
+        open_generator(tmp_path / "folder")
+    (tmp_path / "folder" / "config.json").write_text("[1]")
+    with pytest.raises(UnknownFormat, match="holds a list"):
         open_generator(tmp_path / "folder")
     (tmp_path / "folder" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
     with pytest.raises(UnknownFormat, match="describes UNet2DModel"):
@@ -407,7 +490,7 @@ def test_biggan_gives_the_images_of_its_class(small_biggan):
     assert torch.allclose(G(z), expected, atol=1e-6)
     assert 0.005 < G(z).std(0).mean() < 0.49
     assert not torch.allclose(G(z), open_generator(path, class_index=1, truncation=0.5)(z), atol=1e-4)
-    mixed = biggan(path, class_index=torch.tensor([0.0, 0, 0, 1, 0]), truncation=0.5)
+    mixed = biggan(path, class_index=[0, 0, 0, 1, 0], truncation=0.5)
     assert torch.allclose(mixed(z), G(z), atol=1e-6)
     assert torch.func.jvp(G, (z,), (torch.ones_like(z),))[1].abs().max() > 0
 
@@ -418,14 +501,23 @@ def test_biggan_refuses_what_does_not_belong_to_it(small_biggan):
         biggan(path, class_index=5)
     with pytest.raises(WrongShape, match="each of the 5 classes"):
         biggan(path, class_index=torch.ones(4))
-    with pytest.raises(DeclarationError, match="`truncation` is 2"):
-        biggan(path, truncation=2.0)
+    for truncation in (2.0, "0.4"):
+        with pytest.raises(DeclarationError, match="`truncation` is"):
+            biggan(path, truncation=truncation)
+    for class_index in ("cat", 1.5, True):
+        with pytest.raises(DeclarationError, match="`class_index` is"):
+            biggan(path, class_index=class_index)
     weights = network.state_dict()
     torch.save({name: value for name, value in weights.items() if "embeddings" not in name}, path / "pytorch_model.bin")
     with pytest.raises(DamagedFile, match=r"1 weights are missing, e\.g\. `embeddings\.weight`"):
         biggan(path)
     torch.save({"x": Trap()}, path / "pytorch_model.bin")
     with pytest.raises(DamagedFile, match="no file of weights"):
+        biggan(path)
+    torch.save(weights, path / "pytorch_model.bin")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"layers": [*config["layers"][:-1], (False, 2, 2)]}))
+    with pytest.raises(DamagedFile, match=r"not the weights of this configuration|cannot be run"):
         biggan(path)
     (path / "pytorch_model.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin: missing"):
@@ -468,8 +560,10 @@ def test_an_autoencoder_kl_decodes_flattened_latents(small_kl):
 def test_an_autoencoder_kl_takes_another_size_and_refuses_an_odd_one(small_kl):
     path, _ = small_kl
     assert autoencoder_kl(path, size=32).image_shape == (3, 32, 32)
-    with pytest.raises(DeclarationError, match="a multiple of 2"):
-        autoencoder_kl(path, size=15)
+    assert autoencoder_kl(path, size=(16, 24)).image_shape == (3, 16, 24)
+    for size in (15, 1.5, "16", (16, 24, 8)):
+        with pytest.raises(DeclarationError, match="a multiple of 2"):
+            autoencoder_kl(path, size=size)
     (path / "diffusion_pytorch_model.safetensors").write_bytes(b"none")
     with pytest.raises(DamagedFile, match="no file of weights"):
         autoencoder_kl(path)

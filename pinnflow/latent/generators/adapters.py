@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from pinnflow.errors import DeclarationError, NonFinite, UnknownName, WrongShape
 from pinnflow.latent.generators.gate import Generator
-from pinnflow.latent.generators.nets import compact_norms, over_rows, plain_attention
+from pinnflow.latent.generators.nets import over_rows
+from pinnflow.latent.plain import plain_operations
 
 Images = Callable[[Tensor], Tensor]
 
@@ -54,8 +56,9 @@ class Adapted(Generator):
         super().__init__()
         if not callable(images):
             raise TypeError(f"a {type(images).__name__} is no generator; expected a callable `z [n, d] -> images`.")
-        if latent_dim < 1:
-            raise DeclarationError(f"`latent_dim` is {latent_dim}; expected at least 1.")
+        given: Any = latent_dim
+        if not isinstance(given, Integral) or given < 1:
+            raise DeclarationError(f"`latent_dim` is {latent_dim!r}; expected a whole number, at least 1.")
         if isinstance(images, nn.Module):
             frozen_if_possible(images)
         self.images = images
@@ -78,7 +81,7 @@ class Adapted(Generator):
     def forward(self, z: Tensor) -> Tensor:
         """Images of the latents, in [0, 1]."""
         low, high = self.image_range
-        with plain_attention():
+        with plain_operations():
             pictures = over_rows(lambda rows: self._pictures(self.images(rows)), self.checked(z).to(self.dtype), 1)
         return ((pictures - low) / (high - low)).clamp(0.0, 1.0)
 
@@ -87,9 +90,13 @@ class Adapted(Generator):
         try:
             return self.images(probe)
         except (RuntimeError, IndexError, AssertionError) as error:
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            # TorchScript puts its own traceback first.
+            words = told[-1] if "TorchScript" in told[0] else "\n".join(told)
             raise WrongShape(
-                f"{self.name}: the callable failed on latents {list(probe.shape)} of {probe.dtype}: {error}\n"
-                f"  `latent_dim` is {self.latent_dim}; write the number of latents that it takes."
+                f"{self.name}: the callable failed on latents {list(probe.shape)} of {probe.dtype}: {words}\n"
+                f"  `latent_dim` is {self.latent_dim}; write the number of latents that it takes, and `dtype=` if it "
+                f"computes in another one."
             ) from error
 
     def _pictures(self, answer: Any) -> Tensor:
@@ -355,12 +362,9 @@ def weights_of(thing: Any) -> list[Tensor]:
 
 
 def frozen_if_possible(module: nn.Module) -> nn.Module:
-    """`frozen`, also for TorchScript, and for modules out of `torch.export`, which have no evaluation mode.
-
-    Group norms are prepared for derivatives by forward mode.
-    """
+    """`frozen`, also for TorchScript, and for modules out of `torch.export`, which have no evaluation mode."""
     with suppress(NotImplementedError):
         module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    return compact_norms(module)
+    return module

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pinnflow.errors import DamagedFile, DeclarationError, UnknownFormat, WrongShape
 from pinnflow.latent.generators.adapters import Adapted
@@ -80,6 +82,8 @@ def _open_folder(path: Path, settings: dict[str, Any]) -> Any:
         told = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DamagedFile(f"{config}: no JSON ({error}).") from None
+    if not isinstance(told, dict):
+        raise UnknownFormat(f"{config}: holds a {type(told).__name__}; expected the settings of a network by name.")
     if told.get("_class_name") == "AutoencoderKL":
         return autoencoder_kl(path, **settings)
     if {"z_dim", "channel_width", "layers"} <= set(told):
@@ -93,11 +97,13 @@ def archive_names(path: Path) -> list[str]:
     """The entries of a zip archive.
 
     Raises:
-        DamagedFile: it is truncated, or two entries have the same name.
+        DamagedFile: it is truncated or altered, or two entries have the same name.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, broken = archive.namelist(), archive.testzip()
+        if broken is not None:  # torch does not look at the checksums
+            raise zipfile.BadZipFile(f"`{broken}` has another checksum than when it was written")
     except (zipfile.BadZipFile, OSError) as error:
         raise DamagedFile(f"{path}: a broken archive ({error}).") from None
     if len(set(names)) != len(names):
@@ -145,7 +151,7 @@ def exported_generator(path: str | PathLike[str], latent_dim: int | None = None,
         settings: of `Adapted`.
 
     Raises:
-        WrongShape: it takes one size of batch only, or more than one tensor.
+        WrongShape: it takes one size of batch only, or more than one tensor. Rows of latents `[c, h, w]` are flattened.
     """
     path = Path(path)
     if not path.read_bytes()[:4].startswith(ZIP) or not is_exported(archive_names(path)):
@@ -156,16 +162,49 @@ def exported_generator(path: str | PathLike[str], latent_dim: int | None = None,
     except Exception as error:
         raise DamagedFile(f"{path}: torch cannot read it ({str(error).splitlines()[0]}).") from None
     wanted = list(program.graph_signature.user_inputs)
-    shapes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder"}
-    if len(wanted) != 1 or len(shapes.get(wanted[0], ())) != 2:
+    taken = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    z = taken[wanted[0]] if len(wanted) == 1 else None
+    if (
+        not isinstance(z, Tensor)
+        or not z.is_floating_point()
+        or z.ndim < 2
+        or not all(isinstance(n, int) for n in z.shape[1:])
+    ):
         raise WrongShape(f"{path}: the program takes {wanted}; expected one tensor z [n, d].")
-    batch, d = shapes[wanted[0]]
+    batch, *sides = z.shape
     if isinstance(batch, int):
         raise WrongShape(
             f"{path}: exported for batches of {batch} only. Export it with a dynamic batch: "
             f'`torch.export.export(module, (z,), dynamic_shapes=({{0: torch.export.Dim("batch")}},))`.'
         )
-    return Adapted(program.module(), int(d) if latent_dim is None else latent_dim, **({"name": path.stem} | settings))
+    bounds = program.range_constraints.get(batch.node.expr)
+    images = InBatches(program.module(), sides, *(() if bounds is None else (bounds.lower, bounds.upper)))
+    usual: dict[str, Any] = {"name": path.stem, "dtype": z.dtype}
+    return Adapted(images, math.prod(sides) if latent_dim is None else latent_dim, **(usual | settings))
+
+
+class InBatches(nn.Module):
+    """A network for so many rows at once, called with any number of them.
+
+    Args:
+        network: takes rows `[n, *shape]`.
+        shape: of a row; here rows are flat.
+        least, most: numbers of rows that it takes; fewer are filled up with copies of the last.
+    """
+
+    def __init__(self, network: nn.Module, shape: Sequence[int], least: Any = 0, most: Any = math.inf):
+        super().__init__()
+        self.network, self.shape = network, tuple(shape)
+        self.least = int(least)
+        self.most = int(most) if most < 2**31 else 2**31
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([self._part(rows) for rows in z.split(self.most)])
+
+    def _part(self, rows):
+        lacking = max(0, self.least - len(rows)) if len(rows) else 0
+        filled = torch.cat([rows, rows[-1:].expand(lacking, -1)]) if lacking else rows
+        return self.network(filled.unflatten(1, self.shape))[: len(rows)]
 
 
 def refuse_pickled_code(path: Path) -> None:

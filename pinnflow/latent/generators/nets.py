@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pinnflow.errors import DeclarationError, UnknownName
 
@@ -153,23 +150,3 @@ def over_rows(module: Callable[[Tensor], Tensor], x: Tensor, inner: int) -> Tens
     lead = x.shape[: x.ndim - inner]
     y: Any = module(x.reshape(-1, *x.shape[x.ndim - inner :]))
     return y.reshape(*lead, *y.shape[1:])
-
-
-def plain_attention() -> AbstractContextManager[None]:
-    """Inside, attention is computed by matrix products: the fused kernels have no derivative by forward mode."""
-    return sdpa_kernel(SDPBackend.MATH)
-
-
-def compact_norms(module: nn.Module) -> nn.Module:
-    """Lets every group norm copy its input into plain order first.
-
-    Its derivative by forward mode wants that of the tangent, and convolutions return tangents in other orders.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.GroupNorm) and _compact not in part._forward_pre_hooks.values():
-            part.register_forward_pre_hook(_compact)
-    return module
-
-
-def _compact(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.clone(memory_format=torch.contiguous_format) for x in inputs)

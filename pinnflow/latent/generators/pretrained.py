@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from torch import Tensor, nn
 from pinnflow.errors import DamagedFile, DeclarationError, MissingExtra, WrongShape
 from pinnflow.latent.generators.adapters import Truncated
 from pinnflow.latent.generators.gate import Generator, checked_images
-from pinnflow.latent.generators.nets import compact_norms, over_rows, plain_attention
+from pinnflow.latent.generators.nets import over_rows
 from pinnflow.latent.generators.registry import register_generator
 from pinnflow.latent.generators.training import frozen
+from pinnflow.latent.plain import plain_operations
 
 
 class ClassConditional(Generator):
@@ -23,14 +26,15 @@ class ClassConditional(Generator):
 
     Args:
         network: a `pytorch_pretrained_biggan.BigGAN`.
-        class_index: one class, or a weight for every class `[classes]`, which mixes their embeddings.
+        class_index: the number of a class, or a weight for every class `[classes]`, which mixes their embeddings.
         truncation: which of the stored batch statistics are used, in (0, 1]; `biggan` truncates z along with it.
     """
 
-    def __init__(self, network: nn.Module, class_index: int | Tensor = 0, truncation: float = 1.0):
+    def __init__(self, network: nn.Module, class_index: int | Sequence[float] | Tensor = 0, truncation: float = 1.0):
         super().__init__()
-        if not 0 < truncation <= 1:
-            raise DeclarationError(f"biggan: `truncation` is {truncation}; expected a number in (0, 1].")
+        given: Any = truncation
+        if not (isinstance(given, Real) and 0 < float(given) <= 1):
+            raise DeclarationError(f"biggan: `truncation` is {truncation!r}; expected a number in (0, 1].")
         config: Any = network.config
         self.network = frozen(network)
         self.truncation = float(truncation)
@@ -39,8 +43,10 @@ class ClassConditional(Generator):
         self.label: Tensor
         self.register_buffer("label", class_weights(class_index, int(config.num_classes)).to(self._weight))
         with torch.no_grad():
-            c, h, w = self._images(torch.zeros(1, self.latent_dim).to(self._weight)).shape[1:]
+            first = self._images(torch.zeros(1, self.latent_dim).to(self._weight))
+        c, h, w = first.shape[1:]
         self.image_shape = (c, h, w)
+        checked_images(first, self.image_shape, self.name)
 
     @property
     def _weight(self) -> Tensor:
@@ -55,19 +61,27 @@ class ClassConditional(Generator):
         return (0.5 * (self.network(z, label, self.truncation) + 1.0)).clamp(0.0, 1.0)
 
 
-def class_weights(class_index: int | Tensor, classes: int) -> Tensor:
+def class_weights(class_index: int | Sequence[float] | Tensor, classes: int) -> Tensor:
     """A weight for every class, `[classes]`.
 
     Raises:
+        DeclarationError: `class_index` is neither a whole number nor a list of numbers.
         WrongShape: there is no such class, or not one weight for each.
     """
-    if isinstance(class_index, Tensor) and class_index.ndim == 1:
-        if len(class_index) != classes:
-            raise WrongShape(
-                f"biggan: {len(class_index)} class weights; expected one for each of the {classes} classes."
-            )
-        return class_index.to(torch.float32)
-    index = int(class_index)
+    try:
+        given = torch.as_tensor(class_index)
+    except (TypeError, ValueError, RuntimeError):
+        given = torch.zeros(0, 0)
+    if given.ndim == 1:
+        if len(given) != classes:
+            raise WrongShape(f"biggan: {len(given)} class weights; expected one for each of the {classes} classes.")
+        return given.to(torch.float32)
+    if given.ndim or given.is_floating_point() or given.dtype == torch.bool:
+        raise DeclarationError(
+            f"biggan: `class_index` is {class_index!r}; expected the number of a class, 0 to {classes - 1}, or a "
+            f"weight for each of the {classes}."
+        )
+    index = int(given)
     if not 0 <= index < classes:
         raise WrongShape(f"biggan: `class_index` is {index}; expected 0 to {classes - 1}.")
     return nn.functional.one_hot(torch.tensor(index), classes).to(torch.float32)
@@ -77,7 +91,7 @@ def class_weights(class_index: int | Tensor, classes: int) -> Tensor:
 def biggan(
     path: str | PathLike[str],
     *,
-    class_index: int | Tensor = 0,
+    class_index: int | Sequence[float] | Tensor = 0,
     truncation: float = 0.4,
     device: torch.device | str | None = None,
 ) -> Truncated:
@@ -87,14 +101,14 @@ def biggan(
 
     Args:
         path: the folder. Nothing is downloaded.
-        class_index: one ImageNet class, or weights `[classes]`.
+        class_index: the number of an ImageNet class, or weights `[classes]`.
         truncation: in (0, 1]; smaller gives less varied and better images.
         device: where it computes.
 
     Raises:
         MissingExtra: `pytorch_pretrained_biggan` is not installed.
         FileNotFoundError: a file is missing.
-        DamagedFile: the weights are not those of the configuration.
+        DamagedFile: the weights are not those of the configuration, or it describes no network.
     """
     from pinnflow.latent.generators.files import read_weights
 
@@ -109,7 +123,11 @@ def biggan(
             raise FileNotFoundError(f"{file}: missing; a BigGAN is a folder with config.json and pytorch_model.bin.")
     network = BigGAN(BigGANConfig.from_json_file(str(config_file)))
     fill(network, read_weights(weights_file), weights_file)
-    return Truncated(ClassConditional(network, class_index, truncation), 2.0, truncation).to(device or "cpu")
+    try:
+        of_class = ClassConditional(network, class_index, truncation)
+    except RuntimeError as error:
+        raise DamagedFile(f"{config_file}: describes a network that cannot be run ({error}).") from None
+    return Truncated(of_class, 2.0, truncation).to(device or "cpu")
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
@@ -140,30 +158,32 @@ class LatentDecoder(Generator):
 
     Args:
         network: an `AutoencoderKL`.
-        size: pixels a side of the images; None: the configuration's `sample_size`.
+        size: height and width of the images in pixels, or one number for both; None: the configuration's `sample_size`.
     """
 
-    def __init__(self, network: nn.Module, size: int | None = None):
+    def __init__(self, network: nn.Module, size: int | Sequence[int] | None = None):
         super().__init__()
         config: Any = network.config
-        self.network: Any = compact_norms(frozen(network))
+        self.network: Any = frozen(network)
         self.name = "autoencoder-kl"
         halved = 2 ** (len(config.block_out_channels) - 1)
-        pixels = int(size or config.sample_size)
-        if pixels < halved or pixels % halved:
+        asked: Any = config.sample_size if size is None else size
+        sides = list(asked) if isinstance(asked, (list, tuple)) else [asked, asked]
+        if len(sides) != 2 or not all(isinstance(n, int) and n >= halved and n % halved == 0 for n in sides):
             raise DeclarationError(
-                f"autoencoder-kl: `size` is {pixels}; expected a multiple of {halved}, e.g. {8 * halved}."
+                f"autoencoder-kl: `size` is {asked!r}; expected a multiple of {halved}, e.g. {8 * halved}, or two."
             )
-        self.latent_shape = (int(config.latent_channels), pixels // halved, pixels // halved)
+        height, width = sides
+        self.latent_shape = (int(config.latent_channels), height // halved, width // halved)
         self.latent_dim = math.prod(self.latent_shape)
-        self.image_shape = (int(config.out_channels), pixels, pixels)
+        self.image_shape = (int(config.out_channels), height, width)
         self.scale = float(getattr(config, "scaling_factor", None) or 1.0)
         self.shift = float(getattr(config, "shift_factor", None) or 0.0)
 
     def forward(self, z: Tensor) -> Tensor:
         """Images of flattened latent images."""
         weight = next(self.network.parameters())
-        with plain_attention():
+        with plain_operations():
             return over_rows(self._images, self.checked(z).to(weight.dtype), 1)
 
     def _images(self, z: Tensor) -> Tensor:
@@ -185,13 +205,13 @@ class LatentDecoder(Generator):
 
 @register_generator("autoencoder-kl")
 def autoencoder_kl(
-    path: str | PathLike[str], *, size: int | None = None, device: torch.device | str | None = None
+    path: str | PathLike[str], *, size: int | Sequence[int] | None = None, device: torch.device | str | None = None
 ) -> LatentDecoder:
     """The decoder of a diffusers `AutoencoderKL` out of its folder, as `save_pretrained` writes it.
 
     Args:
         path: the folder, with `config.json` and the weights as .safetensors or .bin. Nothing is downloaded.
-        size: pixels a side of the images; None: what the configuration says.
+        size: height and width of the images in pixels, or one number for both; None: what the configuration says.
         device: where it computes.
 
     Raises:
