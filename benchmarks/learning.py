@@ -20,7 +20,6 @@ A seed is that of the generator, of the flow's first weights and of the training
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ import torch
 from sympy import Eq, Rational
 from torch import Tensor, nn
 
-from benchmarks.latent import machine
+from benchmarks.records import machine, spread, store, stored
 from pinnflow import Problem, coordinates, field, grad, laplacian, norm_squared
 from pinnflow.latent import (
     ExactSequences,
@@ -60,6 +59,7 @@ from pinnflow.latent.generators.moving import moving_images
 from pinnflow.latent.metrics import concentration, coverage, dci, importance_scores, match, movement
 
 FILE = Path(__file__).with_suffix(".json")
+KEY = ("section", "flow", "seed", "warp", "codes", "similarity")
 TESTED = 5000  # added to the seed: of the test codes
 STEPS, LONGER, STEP = 4, 8, 0.35
 POTENTIALS = 5
@@ -562,10 +562,12 @@ CODES = {"pairs": 20_000, "few": 100, "factors": 20_000}
 
 # Tables
 
+MEASURED = ("gain", "strict", "relaxed", "side_effect", "drift", "length")
 
-def table(found: dict[str, list[dict[str, Any]]], section: str, warp: float | None = None) -> str:
+
+def table(found: list[dict[str, Any]], section: str, warp: float | None = None) -> str:
     """Median over the seeds in Markdown, with the smallest and the largest."""
-    runs = [run for run in found.get(section, []) if warp is None or run["warp"] == warp]
+    runs = [run for run in found if run["section"] == section and warp in (None, run["warp"])]
     if section in ("property", "several"):
         return property_table(runs)
     columns = [
@@ -590,35 +592,28 @@ def table(found: dict[str, list[dict[str, Any]]], section: str, warp: float | No
         cells = []
         for key, _, digits in columns:
             values = [run[key][-1] if isinstance(run[key], list) else run[key] for run in mine if key in run]
-            cells.append(cell(values, digits))
+            cells.append(spread(values, digits))
         lines.append([name, str(len(mine)), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def property_table(runs: list[dict[str, Any]]) -> str:
     lines = [
-        ["property", "similarity", "flow", "gain", "strict", "relaxed", "side effect", "log-density", "length"],
-        ["---", "---", "---", *["---:"] * 6],
+        ["property", "similarity", "flow", "gain", "strict", "half of the directions", "relaxed", "side effect"],
+        ["---", "---", "---", *["---:"] * 7],
     ]
-    keys = ("gain", "strict", "relaxed", "side_effect", "drift", "length")
+    lines[0] += ["log-density", "length"]
     for name, similar in dict.fromkeys((run["flow"], run["similarity"]) for run in runs):
         mine = [run["rows"] for run in runs if run["flow"] == name and run["similarity"] == similar]
         for row in mine[0]:
-            told = f"{row} (control)" if mine[0][row]["control"] else row
-            cells = [cell([one[row][key] for one in mine], 2 if key == "drift" else 3) for key in keys]
-            lines.append([name, "yes" if similar else "no", told, *cells])
+            found = [one[row] for one in mine if row in one]
+            told = f"{row} (control)" if found[0]["control"] else row
+            cells = {key: spread([one[key] for one in found], 2 if key == "drift" else 3) for key in MEASURED}
+            quartiles = [one["quartiles"] for one in found if one.get("quartiles")]
+            between = " to ".join(f"{median(side):.2f}" for side in zip(*quartiles)) or "-"
+            lines.append([name, "yes" if similar else "no", told, cells["gain"], cells["strict"], between])
+            lines[-1] += [cells[key] for key in MEASURED[2:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def cell(values: list[float], digits: int) -> str:
-    if not values:
-        return "-"
-    written = [f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
-    return written[0] if len(set(written)) == 1 else f"{written[0]} ({written[1]}..{written[2]})"
-
-
-def key_of(run: dict[str, Any]) -> tuple:
-    return run["flow"], run["seed"], run["warp"], run["codes"], run.get("similarity")
 
 
 def main() -> None:
@@ -640,19 +635,14 @@ def main() -> None:
         warps = [float(warp) for warp in asked.warp.split(",")]
         codes = asked.codes or CODES.get(asked.section, 0)
         for one in SECTIONS[asked.section](seeds, warps, names, codes):
-            found = json.loads(asked.json.read_text()) if asked.json.exists() else {}
-            section = "tuning" if asked.tune else asked.section
-            rest = [run for run in found.get(section, []) if key_of(run) != key_of(one)]
-            found[section] = [*rest, one]
-            asked.json.write_text(json.dumps(found, indent=1) + "\n")
+            store(asked.json, {"section": "tuning" if asked.tune else asked.section, **one}, KEY, indent=1)
             shown = {key: round(value, 4) for key, value in one.items() if isinstance(value, float)}
             print(one["flow"], one["seed"], shown, flush=True)
     if asked.table:
-        found = json.loads(asked.json.read_text())
-        for section in found:
-            for warp in sorted({run["warp"] for run in found[section]}):
-                print(f"\n{section}, warp {warp:g}\n")
-                print(table(found, section, warp))
+        found = stored(asked.json)
+        for section, warp in dict.fromkeys((run["section"], run["warp"]) for run in found):
+            print(f"\n{section}, warp {warp:g}\n")
+            print(table(found, section, warp))
 
 
 if __name__ == "__main__":

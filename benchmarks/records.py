@@ -1,11 +1,17 @@
-"""Files of measured runs, one entry for each."""
+"""Files of measured runs, one entry for each, and what their tables have in common."""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import torch
 
 
 def stored(file: Path) -> list[dict[str, Any]]:
@@ -21,11 +27,27 @@ def store(file: Path, run: dict[str, Any], key: Sequence[str], indent: int | Non
     Args:
         file: of the runs.
         run: the entries of one.
-        key: what tells runs apart.
+        key: what tells runs apart; an entry that a run lacks counts as None.
         indent: of the JSON; None writes a line for each run.
     """
-    runs = [one for one in stored(file) if [one[k] for k in key] != [run[k] for k in key]] + [run]
+    runs = [one for one in stored(file) if [one.get(k) for k in key] != [run.get(k) for k in key]] + [run]
     text = json.dumps(runs, indent=indent)
     if indent is None:
         text = text.replace('{"data"', '\n{"data"')
     file.write_text(text + "\n", encoding="utf-8")
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """The median, and the smallest and the largest where they differ visibly; `-` for none."""
+    if not values:
+        return "-"
+    written = [f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
+    return written[0] if len(set(written)) == 1 else f"{written[0]} ({written[1]}..{written[2]})"
+
+
+def machine() -> str:
+    """What the numbers were made on."""
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread, "
+        f"torch {torch.__version__.split('+')[0]}, pinnflow {version('pinnflow-pde')}"
+    )

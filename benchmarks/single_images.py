@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.records import store, stored
-from benchmarks.structured import machine, spread
+from benchmarks.records import machine, spread, store, stored
 from pinnflow.latent.generators.moving import moving_images
 from pinnflow.latent.likelihood import binarised, importance_weighted
 from pinnflow.latent.structured_training import train_structured_vae

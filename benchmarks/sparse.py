@@ -23,8 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.records import store, stored
-from benchmarks.structured import machine, spread
+from benchmarks.records import machine, spread, store, stored
 from pinnflow.latent.generators.mixed import mixed_images
 from pinnflow.latent.generators.moving import moving_images
 from pinnflow.latent.sparse import SpikeSlab, set_recovery

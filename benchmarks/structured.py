@@ -13,17 +13,14 @@ sequences of other digits or other starts than those learned, drawn black and wh
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks.records import store, stored
+from benchmarks.records import machine, spread, store, stored
 from pinnflow.latent import PairMatching, PotentialFlow, Sequences
 from pinnflow.latent.generators.moving import MovingImages, moving_images
 from pinnflow.latent.index import index_recovery
@@ -112,14 +109,6 @@ def _error(one: SequenceError) -> dict[str, Any]:
     return found | {"floor": one.floor}
 
 
-def machine() -> str:
-    """What the numbers were made on."""
-    return (
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread, "
-        f"torch {torch.__version__.split('+')[0]}, pinnflow {version('pinnflow-pde')}"
-    )
-
-
 def gain(runs: list[dict[str, Any]], run: dict[str, Any], measured: str) -> tuple[float, float] | None:
     """How many nats an image a run is above the VAE without flow, on the same data, and the standard error."""
     plain = [one for one in runs if [one[k] for k in KEY] == [run["data"], "no flow", run["seed"]]]
@@ -167,13 +156,6 @@ def _nats(runs: list[dict[str, Any]], mine: list[dict[str, Any]], measured: str)
     error = f" +- {median(e for _, e in known):.1f}" if known else ""
     values = [sum(_each(run, measured)) / run["rows"] for run in has]
     return [spread(values, 1), spread([value for value, _ in known], 1) + error]
-
-
-def spread(values: list[float], digits: int) -> str:
-    if not values:
-        return "-"
-    written = [f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
-    return written[0] if len(set(written)) == 1 else f"{written[0]} ({written[1]}..{written[2]})"
 
 
 def main() -> None:
