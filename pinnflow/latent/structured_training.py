@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -105,6 +106,7 @@ def train_structured_vae(
     beta: float = 1.0,
     agreement: float = 1.0,
     alone: tuple[float, float] = (0.0, 0.0),
+    later: int | None = None,
     carried: int = 0,
     potentials: int | None = None,
     sparsity: SpikeSlab | None = None,
@@ -135,6 +137,8 @@ def train_structured_vae(
         agreement: weight of the encoder's loss on images at t > 0, which trains nothing else.
         alone: of a known index, how much the bound of single images weighs, each with a normal code of its own, against
             that of the sequence: in the beginning and in the end of the training. 1 makes an ordinary VAE.
+        later: of a known index, how many of the images at t > 0 of a sequence are looked at in an iteration, drawn anew
+            and counted for the others, too; None: all. A few make iterations cheaper, and the bound stays the same.
         carried: steps of a Hamilton-Jacobi flow that carries N(0, I) to the prior of codes, see `carried.py`; 0: none.
         potentials: K, by default one for each transformation, and two more for `sparse`.
         sparsity: of `sparse`: how often and how fast a transformation acts before anything is seen; None: a potential
@@ -172,6 +176,10 @@ def train_structured_vae(
     positive("latent_dim", latent_dim)
     positive("iterations", iterations)
     _check_alone(alone, index)
+    if later is not None and (index != "known" or not positive("later", later) <= steps):
+        raise DeclarationError(
+            f"structured vae: `later` is {later}, the index {index}; expected 1 to {steps} images, and `index='known'`."
+        )
     if index == "known" and isinstance(sequences, MixedImages) and transition != "none":
         raise DeclarationError(
             f"structured vae: in {sequences.name} several transformations act at once, so that no sequence has one "
@@ -200,6 +208,8 @@ def train_structured_vae(
     grey = _drawn_once(sequences, steps)
     loop = Loop(f"vae, {flow.name}", len(sequences), batch, iterations, seed, time_limit, progress)
     step = STEPS[index] if model.moves else _independent
+    if step is _known:
+        step = partial(_known, later=steps if later is None else later)
     if max(alone) > 0 and model.moves:
         step = _beside
     model.train()
@@ -260,9 +270,17 @@ def _independent(model, frames, labels, loop, heat):
 # z_T that the encoder is to cover, [T, n, d]. The posterior of the index is trained beside a known index too.
 
 
-def _known(model, frames, labels, loop, heat):
-    n, images = frames.shape[1], frames.shape[0] * frames.shape[1]
-    missed, divergence, path = model.bound_terms(frames, labels, loop.noise(n, model.vae.latent_dim))
+def _known(model, frames, labels, loop, heat, later):
+    n, T, images = frames.shape[1], len(frames) - 1, frames.shape[0] * frames.shape[1]
+    noise = loop.noise(n, model.vae.latent_dim)
+    if later < T:
+        z, divergence = model.drawn(frames[0], noise)
+        path = model.path(z, labels, T)
+        at = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(T, generator=loop.draw)[:later]])
+        missed = model.missed(path[at], frames[at])
+        missed = missed[0] + T / later * missed[1:].sum(dim=0)
+    else:
+        missed, divergence, path = model.bound_terms(frames, labels, noise)
     of_index = cross_entropy(model.index(frames[0], frames[-1]), labels, reduction="sum")
     return missed.sum() / images, divergence.sum() / images, of_index / images, path[1:].detach()
 

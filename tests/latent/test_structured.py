@@ -1,6 +1,7 @@
 """VAEs whose codes flow: their likelihood on linear-Gaussian models, where it is known, and what training finds."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from pinnflow.latent.index import IndexPosterior, index_recovery
 from pinnflow.latent.likelihood import Gaussian
 from pinnflow.latent.sequences import image_likelihood, sequence_error, sequence_likelihood
 from pinnflow.latent.structured import StructuredVAE
-from pinnflow.latent.structured_training import make_transition, train_structured_vae
+from pinnflow.latent.structured_training import _known, make_transition, train_structured_vae
 from pinnflow.latent.transitions import LinearTransition, Still, fit_linear_transition
 from pinnflow.latent.traversal import standard_normal
 
@@ -396,6 +397,23 @@ def test_floor_of_the_error_is_what_the_decoder_cannot_show():
     assert found.floor > 0.5
 
 
+def test_few_later_images_estimate_the_bound_of_the_whole_sequence():
+    """The mean over many draws of one of two later images is the bound with both."""
+    model, sequences = trained(iterations=1), halves(50)
+    frames = sequences.frames(torch.arange(50), 2)
+
+    def bound(later, seed):
+        loop = SimpleNamespace(draw=torch.Generator().manual_seed(seed))
+        loop.noise = lambda *shape: torch.zeros(shape)  # the draw of z_0 is the mean, so that only images are drawn
+        with torch.no_grad():
+            return float(_known(model, frames, sequences.labels, loop, 1.0, later)[0])
+
+    one = torch.tensor([bound(1, seed) for seed in range(60)])
+    assert float(one.std()) > 0
+    assert float(one.mean()) == pytest.approx(bound(2, 0), abs=4 * float(one.std()) / 60**0.5)
+    assert trained(iterations=40, later=1).history[-1]["missed"] < trained(iterations=1).history[0]["missed"]
+
+
 def test_share_of_single_images_trains_the_flow_or_leaves_it():
     first = trained(iterations=1, alone=(1.0, 1.0)).field.momenta
     torch.testing.assert_close(trained(iterations=40, alone=(1.0, 1.0)).field.momenta, first)
@@ -500,6 +518,8 @@ def test_what_cannot_be_trained_or_measured_is_refused_in_words():
         ({"alone": 0.5}, "two shares"),
         ({"alone": (0.0, 2.0)}, "two shares"),
         ({"alone": (0.5, 0.5), "index": "inferred"}, "index='known'"),
+        ({"later": 3}, "1 to 2 images"),
+        ({"later": 1, "index": "inferred"}, "index='known'"),
         ({"rate": 0.0}, "rate"),
         ({"flow_rate": -1.0}, "flow_rate"),
         ({"warmup": -1.0}, "warmup"),
