@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from pinnflow.errors import NotYet, WrongShape
+from pinnflow.errors import NotApplicable, NotYet, WrongShape
 from pinnflow.latent.plain import plain_operations
 
 
@@ -62,17 +62,45 @@ def at_rest(generator: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
 def images(generator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """G(z), `[n, c, h, w]`, differentiable; z is cast to the generator's dtype and device.
 
+    What the generator itself raises passes through, with a note of what it was called with.
+
     Raises:
-        WrongShape: the generator did not answer with one image for each code.
+        TypeError: it cannot be called, or its pixels are no real numbers.
+        WrongShape: it did not answer with one image for each code.
+        NotApplicable: derivatives are asked for, and it has none.
     """
-    answer = generator(z.to(dtype=own_dtype(generator), device=own_device(generator, z.device)))
+    if not callable(generator):
+        raise TypeError(
+            f"a {type(generator).__name__} is no generator: expected a callable that maps codes [n, d] to images "
+            f"[n, c, h, w]; `generator('warped')` makes one by its name, or out of a file"
+        )
+    codes = z.to(dtype=own_dtype(generator), device=own_device(generator, z.device))
+    try:
+        answer = generator(codes)
+    except Exception as error:
+        error.add_note(
+            f"The generator was called with codes {list(codes.shape)} of {codes.dtype}: `latent_dim` is "
+            f"{codes.shape[-1]}. A function without weights computes in float32, unless it has an attribute `dtype`: "
+            f"`Adapted(function, latent_dim, dtype=torch.float64)`."
+        )
+        raise
     if not isinstance(answer, Tensor) or answer.dim() != 4 or len(answer) != len(z):
         found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise WrongShape(
             f"the generator answered {found} to codes of shape {tuple(z.shape)}; "
             f"it must return images [{len(z)}, channels, height, width]"
         )
+    if not answer.is_floating_point():
+        raise TypeError(f"the generator answered images of {answer.dtype}; expected real numbers, bytes divided by 255")
+    if codes.requires_grad and torch.is_grad_enabled() and not answer.requires_grad:
+        raise NotApplicable(_NO_DERIVATIVES)
     return answer
+
+
+_NO_DERIVATIVES = (
+    "the images of the generator do not depend on the codes as far as torch can see, so that nothing can be learned "
+    "from them: it is constant, or it computes under `torch.no_grad`, with `detach`, or outside of torch"
+)
 
 
 def push_forward(generator: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> Tensor:
@@ -80,6 +108,7 @@ def push_forward(generator: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) ->
 
     Raises:
         NotYet: an operation of the generator has no forward derivative.
+        NotApplicable: it has no derivatives at all.
     """
     with forward_ad.dual_level(), plain_operations():
         try:
@@ -89,7 +118,9 @@ def push_forward(generator: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) ->
             if "forward AD" not in str(error) and "forward mode" not in str(error):
                 raise
             raise NotYet(f"The generator cannot be differentiated by forward mode: {error}") from error
-    return torch.zeros_like(answer).flatten(1) if tangent is None else tangent.flatten(1)
+    if tangent is None:
+        raise NotApplicable(_NO_DERIVATIVES)
+    return tangent.flatten(1)
 
 
 @torch.no_grad()
