@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pinnflow.errors import NotYet, UnknownName
-from pinnflow.latent.canvas import FAINT, INK, checked_path, new_figure, style
+from pinnflow.latent.canvas import FAINT, INK, checked_path, new_figure, style, wrapped
 from pinnflow.latent.landscape import KINDS, Landscape, draw_panel, draw_pictured, footnote, landscape, value_label
 from pinnflow.latent.strips import Strips, colours_of, enlarge, join, strips
 from pinnflow.latent.writing import in_one_piece
@@ -207,7 +207,7 @@ def _landscape_frames(drawn: Landscape, kind: str, dpi: int) -> Iterator[np.ndar
             shrink=0.95 if kind == "map" else 0.65,
         ).outline.set_linewidth(0.6)  # fmt: skip
         figure.suptitle(f"{drawn.name}: potential {drawn.potential}", fontsize=13)
-        figure.supxlabel(footnote(drawn, kind).replace(". ", ".\n", 1), fontsize=9, color=FAINT)
+        figure.supxlabel(wrapped(footnote(drawn, kind), figure.get_figwidth(), 9), fontsize=9, color=FAINT)
         for i, time in enumerate(drawn.times):
             ax.clear()
             draw_panel(ax, drawn, i, kind)
@@ -215,6 +215,8 @@ def _landscape_frames(drawn: Landscape, kind: str, dpi: int) -> Iterator[np.ndar
             if beside is not None:
                 beside.clear()
                 draw_pictured(beside, drawn, i, vertical=True)
+            if not i:
+                figure.draw_without_rendering()  # the layout takes a second pass
             yield _pixels(figure)
             # Laid out once: nothing but the field and the samples move.
             figure.set_layout_engine("none")
@@ -237,8 +239,9 @@ def _strip_frames(drawn: Strips, smooth: bool, dpi: int) -> Iterator[np.ndarray]
         clock.axhline(0, color=FAINT, linewidth=1)
         clock.plot(0, 0, "|", color=FAINT, markersize=9)
         (hand,) = clock.plot([0], [0], "o", color="#d55e00", markersize=8, clip_on=False)
-        for place, sign in ((-0.03, "\N{MINUS SIGN}"), (1.03, "+")):
-            clock.text(place, 0.5, sign, transform=clock.transAxes, ha="center", va="center", fontsize=13, color=INK)
+        for place, sign, align in ((-0.05, "\N{MINUS SIGN}", "right"), (1.05, "+", "left")):
+            label = f"{sign}{reach:g} step{'s' * (reach != 1)}"
+            clock.text(place, 0.5, label, transform=clock.transAxes, ha=align, va="center", fontsize=10, color=INK)
         picture = None
         for column in to_and_fro(drawn.start, len(drawn.positions)):
             frame = tiles[:, :, column]

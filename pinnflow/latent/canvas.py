@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
@@ -61,12 +62,28 @@ def finish(figure: Any, path: str | PathLike[str] | None) -> Any:
         FileNotFoundError: the folder does not exist.
         ValueError: the suffix names no kind of picture.
     """
+    figure.draw_without_rendering()  # the layout of axes of equal aspect takes a second pass
     if path is None:
         return figure
     kinds = figure.canvas.get_supported_filetypes()
     path = checked_path(path, tuple(f".{kind}" for kind in kinds), "picture")
     in_one_piece(path, lambda part: figure.savefig(part, format=path.suffix[1:].lower()))
     return figure
+
+
+def wrapped(words: str, inches: float, size: float) -> str:
+    """`words` in as many lines as they need beside or below each other in a width; `size` in points."""
+    return textwrap.fill(words, max(12, int(inches * 72 / (0.46 * size))))  # letters are 0.46 as wide as high
+
+
+def write_around(figure: Any, title: str, note: str, size: float = 13) -> None:
+    """Puts `title` above and `note` below a figure of the height for one line each; it grows by the further lines."""
+    width, height = figure.get_size_inches()
+    title, note = wrapped(title, width, size), wrapped(note, width, 9.5)
+    more = (title.count("\n") * size + note.count("\n") * 9.5) * 1.2 / 72
+    figure.set_size_inches(width, height + more)
+    figure.suptitle(title, fontsize=size)
+    figure.supxlabel(note, fontsize=9.5, color=FAINT)
 
 
 def checked_path(path: str | PathLike[str], suffixes: tuple[str, ...], what: str) -> Path:

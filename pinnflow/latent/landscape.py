@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from pinnflow.errors import NonFinite, NothingToDraw, UnknownName, WrongShape
-from pinnflow.latent.canvas import FAINT, INK, finish, new_figure, palette, style
-from pinnflow.latent.strips import colours_of, enlarge, join
+from pinnflow.latent.canvas import INK, finish, new_figure, palette, style, write_around
+from pinnflow.latent.strips import colours_of, drawable, enlarge, join
 
 KINDS = ("map", "surface")
 ARROWS = 15  # velocity arrows a side
@@ -145,9 +145,7 @@ def landscape(
     pictured = torch.linspace(0, samples - 1, min(images, samples, len(COLOURS))).round().long()
     shown = torch.zeros(len(at), 0, 1, 1, 1)
     if getattr(flow, "generator", None) is not None and len(pictured):
-        shown = flow.render(torch.stack([code_at(paths[:, pictured], t) for t in at.tolist()]))
-        if not bool(torch.isfinite(shown).all()):
-            raise NonFinite(f"the generator of `{flow.name}` returned images that are not finite")
+        shown = drawable(flow.render(torch.stack([code_at(paths[:, pictured], t) for t in at.tolist()])), flow.name)
     paths = paths.double().cpu()
     moved = paths.diff(dim=0)
     length = float((moved**2).sum())
@@ -165,7 +163,7 @@ def landscape(
         share=float(((moved @ basis.T) ** 2).sum()) / length if length > 0 else 1.0,
         step_length=step_length,
         pictured=pictured.numpy() if shown.shape[1] else np.zeros(0, dtype=np.int64),
-        images=shown.float().cpu().numpy(),
+        images=shown.numpy(),
         symbol=str(getattr(flow, "potential_symbol", "u")),
     )
 
@@ -214,6 +212,7 @@ def plot_landscape(
         WrongShape: `directions` or `center` have other dimensions than the latent space.
         UnknownName: no such kind.
         NonFinite: the potential is not finite on the plane.
+        DeclarationError: pixels lie neither in [0, 1] nor in [-1, 1].
         ValueError: numbers that make no sense; the message names them.
     """
     _check_kind(kind)
@@ -266,8 +265,7 @@ def draw_landscape(
             shrink=1.0 if kind == "map" else 0.7,
         )  # fmt: skip
         bar.outline.set_linewidth(0.6)
-        figure.suptitle(heading(drawn), fontsize=13)
-        figure.supxlabel(footnote(drawn, kind), fontsize=9.5, color=FAINT)
+        write_around(figure, heading(drawn), footnote(drawn, kind))
         return finish(figure, path)
 
 
@@ -313,8 +311,8 @@ def footnote(drawn: Landscape, kind: str = "map") -> str:
     arrows = "Arrows: velocity. " if kind == "map" else ""
     numbers = ", numbered as their images" if len(drawn.pictured) else ""
     return (
-        f"Plane through the latent space; {100 * drawn.share:.0f} % of the samples' movement lies in it. "
-        f"{arrows}Rings: starts, dots: where the samples are{numbers}."
+        f"Plane through the latent space, in standard deviations of its codes; {100 * drawn.share:.0f} % of the "
+        f"samples' movement lies in it. {arrows}Rings: starts, dots: where the samples are{numbers}."
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pinnflow.errors import UnknownName, WrongShape
-from pinnflow.latent.canvas import FAINT, finish, new_figure, style
+from pinnflow.latent.canvas import FAINT, finish, new_figure, style, write_around
 from pinnflow.latent.strips import Strips, draw_block, starting_codes, step_note, strips
 
 BAR = "#3182bd"
@@ -144,8 +144,7 @@ def draw_comparison(
             row[0].set_title(method.name, loc="left", fontsize=12, fontweight="bold")
             if metrics:
                 _draw_numbers(row[1], drawn, method.name, metrics, headed=i == 0)
-        figure.suptitle(title or "The same sample walked by different flows", fontsize=14)
-        figure.supxlabel(step_note(drawn.methods[0]), fontsize=9.5, color=FAINT)
+        write_around(figure, title or "The same sample walked by different flows", step_note(drawn.methods[0]), 14)
         return finish(figure, path)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pinnflow.errors import NonFinite, WrongShape
-from pinnflow.latent.canvas import FAINT, INK, finish, new_figure, style
+from pinnflow.errors import DeclarationError, NonFinite, WrongShape
+from pinnflow.latent.canvas import FAINT, INK, finish, new_figure, style, write_around
 
 TILE = (0.22, 0.62)  # inches: the smallest and the largest side of an image
 WIDTH, HEIGHT = 11.0, 15.0  # inches that a figure shall not exceed, unless its images would be too small
@@ -74,7 +74,7 @@ def strips(
 
     Raises:
         WrongShape: z has other dimensions, or there are not as many labels as rows.
-        NonFinite: the generator returned something that is no number.
+        WrongShape, DeclarationError, NonFinite: the images cannot be drawn, see `drawable`.
         ValueError: numbers that make no sense; the message names them.
     """
     if between < 1 or starts < 1:
@@ -95,9 +95,7 @@ def strips(
     k = torch.as_tensor(rows).repeat(s).to(z.device)
     halves = [flow.traverse(begin, k, steps=steps, step_length=step_length, direction=sign) for sign in (-1, 1)]
     path = _refined(torch.cat([halves[0].flip(0), halves[1][1:]]), between)  # [c, s r, d]
-    images = flow.render(path)
-    if images.dtype.is_complex or not bool(torch.isfinite(images).all()):
-        raise NonFinite(f"the generator of `{flow.name}` returned images that are not finite")
+    images = drawable(flow.render(path), flow.name)
     columns = len(path)
     return Strips(
         name=flow.name,
@@ -105,7 +103,7 @@ def strips(
         labels=tuple(str(label) for label in labels),
         positions=np.linspace(-steps, steps, columns),
         codes=_ordered(path, s, r).double().cpu().numpy(),
-        images=_ordered(images, s, r).float().cpu().numpy(),
+        images=_ordered(images, s, r).numpy(),
         step_length=step_length,
     )
 
@@ -128,7 +126,7 @@ def plot_traversals(
     """Draws what samples look like along all potentials: a row for each, from -steps to +steps.
 
     Args:
-        flow: a `Flow` with a generator of 1 or 3 channels.
+        flow: a `Flow` with a generator of 1 or 3 channels; images in [-1, 1] are brought to [0, 1].
         path: file to write; the suffix says the format (png, pdf, svg). None: nothing is written.
         z: starts, `[d]` or `[s, d]`; a block of rows for each. By default `starts` codes that `seed` draws.
         steps: to either side.
@@ -146,6 +144,7 @@ def plot_traversals(
 
     Raises:
         WrongShape: z or the images have a shape that cannot be drawn, or there are not as many labels as rows.
+        DeclarationError: pixels lie neither in [0, 1] nor in [-1, 1].
         NonFinite: the generator returned something that is no number.
         ValueError: numbers that make no sense; the message names them.
     """
@@ -182,8 +181,7 @@ def draw_strips(
         if difference:
             bar = figure.colorbar(image, ax=list(axes), label="change of the image", aspect=25, pad=0.02, shrink=0.8)
             bar.outline.set_linewidth(0.6)
-        figure.suptitle(title or f"{drawn.name}: samples moved along each potential", fontsize=13)
-        figure.supxlabel(step_note(drawn), fontsize=9.5, color=FAINT)
+        write_around(figure, title or f"{drawn.name}: samples moved along each potential", step_note(drawn))
         return finish(figure, path)
 
 
@@ -211,10 +209,11 @@ def draw_block(
     line = 0.5 * gap + 0.5
     ax.add_patch(Rectangle((x[middle] - line, -line), w + 2 * line - 1, mosaic.shape[0] + 2 * line - 1, fill=False,
                            edgecolor="#d55e00", linewidth=1.6, clip_on=False))  # fmt: skip
-    ax.set_xticks(
-        x + (w - 1) / 2,
-        [f"{p:+d}".replace("-", "\N{MINUS SIGN}") if p else "start" for p in positions] if numbered else [],
-    )
+    every = 1 if len(positions) <= 27 else 5  # numbers of so many columns would run into each other
+    words = [f"{p:+d}".replace("-", "\N{MINUS SIGN}") if p else "start" for p in positions]
+    ax.set_xticks(x + (w - 1) / 2, [word if p % every == 0 else "" for word, p in zip(words, positions)])
+    if not numbered:
+        ax.set_xticks(x + (w - 1) / 2, [])
     middles = y + (h - 1) / 2
     if difference:
         middles = (middles[::2] + middles[1::2]) / 2
@@ -248,6 +247,37 @@ def largest_difference(drawn: Strips) -> float:
     return max(float(np.abs(differences(drawn, i)).max()) for i in range(len(drawn.images))) or 1.0
 
 
+def drawable(images: Tensor, name: str = "flow") -> Tensor:
+    """Images `[..., c, h, w]` of a generator as pictures take them: in [0, 1], float32, on the CPU.
+
+    Images in [-1, 1], as networks that end with tanh make them, are known by pixels below -0.25 and brought to [0, 1].
+
+    Raises:
+        WrongShape: neither 1 nor 3 channels.
+        DeclarationError: pixels lie neither in [0, 1] nor in [-1, 1], by more than a half.
+        NonFinite: they are no numbers.
+    """
+    if images.dtype.is_complex or not bool(torch.isfinite(images).all()):
+        raise NonFinite(f"the generator of `{name}` returned images that are not finite")
+    _check_channels(images.shape[-3], name)
+    images = images.detach().float().cpu()
+    low, high = (float(images.min()), float(images.max())) if images.numel() else (0.0, 1.0)
+    if low < -1.5 or high > 1.5:
+        raise DeclarationError(
+            f"`{name}` makes images with pixels from {low:.3g} to {high:.3g}; pictures need [0, 1] or [-1, 1]. Say "
+            f"what their range is, for instance `Adapted(generator, latent_dim, image_range=(0, 255))`"
+        )
+    return (images + 1) / 2 if low < -0.25 else images
+
+
+def _check_channels(channels, name):
+    if channels not in (1, 3):
+        raise WrongShape(
+            f"`{name}` makes images of {channels} channels; pictures need 1 (grey) or 3 (red, green, blue). Draw a "
+            f"flow on some of them, for instance `flow.generator = lambda z: generator(z)[:, :3]`"
+        )
+
+
 def colours_of(images: np.ndarray, name: str = "flow") -> np.ndarray:
     """Images `[..., c, h, w]` as colours `[..., h, w, 3]` of 8 bits; values outside [0, 1] are cut.
 
@@ -255,10 +285,7 @@ def colours_of(images: np.ndarray, name: str = "flow") -> np.ndarray:
         WrongShape: neither 1 nor 3 channels.
     """
     channels = images.shape[-3]
-    if channels not in (1, 3):
-        raise WrongShape(
-            f"`{name}` makes images of {channels} channels; pictures need 1 (grey) or 3 (red, green, blue)"
-        )
+    _check_channels(channels, name)
     # In 8 bits from here on: 32 rows of 256 x 256 images are a gigabyte otherwise.
     last = np.moveaxis(np.round(255 * np.clip(images, 0, 1)).astype(np.uint8), -3, -1)
     return np.repeat(last, 3, axis=-1) if channels == 1 else last

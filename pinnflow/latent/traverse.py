@@ -104,6 +104,7 @@ def explore(tour: Tour, tell: Callable[[str], None] = lambda line: None) -> Foun
         OSError: a file cannot be read, or nothing can be written to the folder.
     """
     from pinnflow.latent import PotentialFlow, evaluate
+    from pinnflow.latent.strips import drawable
 
     _check(tour)
     folder = Path(tour.output)
@@ -115,6 +116,7 @@ def explore(tour: Tour, tell: Callable[[str], None] = lambda line: None) -> Foun
         generator, tour.latent_dim, tour.potentials, tour.pde, seed=tour.seed, device=tour.device
     )  # fmt: skip
     tell(f"{flow.name}: {flow.form}; {flow.reason}")
+    drawable(flow.render(flow.sample(8, tour.seed)), _source(tour))  # before anything is trained in vain
     _train(flow, tour, "", tell)
     flows = {flow.name: flow, **_baselines(tour, flow, tell)}
     begun = time.perf_counter()

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pinnflow.errors import NonFinite, NothingToDraw, NotYet, UnknownName, WrongShape
+from pinnflow.errors import DeclarationError, NonFinite, NothingToDraw, NotYet, UnknownName, WrongShape
 from pinnflow.latent import animation
 from pinnflow.latent.animation import animate_landscape, animate_traversals, film_strips, to_and_fro
 from pinnflow.latent.baselines import baseline
@@ -306,6 +307,21 @@ def test_colours_are_cut_to_what_can_be_shown():
         colours_of(np.zeros((2, 4, 4)))
 
 
+def test_images_in_minus_one_to_one_are_drawn_as_those_in_zero_to_one():
+    """What a network that ends with tanh makes would lose its darker half."""
+    raw = Patches(3)
+
+    def tanh(z):
+        return 2 * raw(z) - 1
+
+    expected, found = (strips(Bowls(generator), steps=2) for generator in (raw, tanh))
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-6)
+    expected, found = (landscape(Bowls(generator), images=2) for generator in (raw, tanh))
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-6)
+    with pytest.raises(DeclarationError, match=r"pixels from .* to .*`Adapted\(.*image_range=\(0, 255\)\)`"):
+        strips(Bowls(lambda z: 255 * raw(z)))
+
+
 def test_small_images_are_enlarged_smoothly_without_leaving_their_range():
     tiles = np.zeros((2, 3, 8, 8, 3), dtype=np.uint8)
     tiles[..., 4:, :] = 255
@@ -338,6 +354,36 @@ def test_images_that_are_no_numbers_are_not_drawn():
 
     with pytest.raises(NonFinite, match="images that are not finite"):
         plot_traversals(Bowls(Broken()))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda flow: plot_traversals(flow, steps=1, potentials=[0]),
+        lambda flow: plot_traversals(flow, steps=1, title="A title of many words that does not fit into one line"),
+        lambda flow: plot_landscape(flow, times=[3], **SMALL),
+        lambda flow: plot_landscape(flow, times=[3, 4], kind="surface", **SMALL),
+        lambda flow: plot_comparison({"a": flow}, steps=1),
+    ],
+)
+def test_words_above_and_below_small_pictures_are_not_cut(draw):
+    figure = draw(Bowls(Patches(), name="a flow with a longer name"))
+    figure.canvas.draw()
+    for words in (figure._suptitle, figure._supxlabel):
+        extent = words.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.width
+        panels = [ax.get_tightbbox() for ax in figure.axes if ax.axison]
+        assert not any(extent.overlaps(panel) for panel in panels)
+
+
+def test_numbers_of_many_columns_do_not_run_into_each_other():
+    figure = plot_traversals(Bowls(Patches()), steps=20)
+    figure.canvas.draw()
+    words = [label for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    assert [label.get_text() for label in words] == ["−20", "−15", "−10", "−5", "start", "+5", "+10", "+15", "+20"]
+    extents = [label.get_window_extent() for label in words]
+    assert all(a.x1 < b.x0 for a, b in pairwise(extents))
 
 
 # Comparison

@@ -9,7 +9,7 @@ import torch
 from sympy import Eq
 
 from pinnflow import Problem, coordinates, field, laplacian
-from pinnflow.errors import DamagedFile, DeclarationError, PinnflowError, UnknownName, UnusableDevice
+from pinnflow.errors import DamagedFile, DeclarationError, PinnflowError, UnknownName, UnusableDevice, WrongShape
 from pinnflow.latent import PotentialFlow, WarpedGenerator, load_traversal
 from pinnflow.latent.generators.storage import load_generator
 from pinnflow.latent.traverse import Tour, explore
@@ -149,6 +149,18 @@ def test_torchscript_file_needs_its_latent_dimension(tmp_path):
     torch.jit.save(torch.jit.script(Small()), str(tmp_path / "small.pt"))
     with pytest.raises(DeclarationError, match="latent_dim"):
         explore(Tour(output=tmp_path, generator=str(tmp_path / "small.pt"), **SHORT))
+
+
+def test_images_that_no_picture_can_show_are_refused_before_the_training(tmp_path):
+    class FourChannels(torch.nn.Module):
+        def forward(self, z):
+            return torch.sigmoid(z[:, :1, None, None] * torch.ones(4, 8, 8))
+
+    torch.jit.save(torch.jit.script(FourChannels()), str(tmp_path / "four.pt"))
+    lines = []
+    with pytest.raises(WrongShape, match="4 channels"):
+        explore(Tour(output=tmp_path, generator=str(tmp_path / "four.pt"), latent_dim=3, **SHORT), lines.append)
+    assert not any("iteration" in line for line in lines)
 
 
 @pytest.mark.parametrize(
