@@ -130,6 +130,9 @@ def test_a_factor_that_falls_steadily_is_as_good_as_one_that_rises():
 def test_quick_has_one_repeat_and_fewer_controls():
     flow = RandomDirections(generator(), potentials=3, device="cpu", name="mine")
     found = evaluate(flow, quick=True, pairs=150)
+    assert "vp_spread" not in found.values[flow.name]  # one repeat has none to be proud of
+    assert "±" not in str(found)
+    assert "1 repeat;" in str(found)
     assert list(found.values) == ["mine", "random", "oracle", "attractor"]
     assert len(found.details["mine"]["vp_scores"]) == 1
 

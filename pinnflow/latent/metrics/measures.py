@@ -71,13 +71,8 @@ def predictability(walks: Walks) -> dict[str, Any]:
     )
     extent = (walks.before.amax() - walks.before.amin()).clamp_min(torch.finfo(walks.before.dtype).tiny)
     change = (walks.after - walks.before).square().mean().sqrt() / extent
-    return {
-        "vp": vp.mean,
-        "vp_spread": vp.spread,
-        "vp_scores": list(vp.scores),
-        "chance": vp.chance,
-        "image_change": float(change),
-    }
+    found = {"vp": vp.mean, "vp_scores": list(vp.scores), "chance": vp.chance, "image_change": float(change)}
+    return found | ({"vp_spread": vp.spread} if len(vp.scores) > 1 else {})  # one repeat has none
 
 
 @register_metric(
@@ -162,10 +157,11 @@ def classes(walks: Walks) -> dict[str, Any]:
 
 @register_metric(
     "equation",
-    residual=("residual", None, "|r| / sqrt(sum of terms^2) on points of the walks; above 0.1: PDE not satisfied"),
+    residual=("residual", None, "|r| / sqrt(sum of terms^2) of each point of the walks, quadratic mean"),
+    residual_norm=("residual norm", None, "||r|| / ||terms|| of the worst potential; above 0.1: PDE not satisfied"),
 )
 def equation(walks: Walks) -> dict[str, Any]:
-    """Relative residual of the equation, where the flow has one."""
+    """Relative residual of the equation, where the flow has one: of points and of potentials."""
     residual = getattr(walks.flow, "residual", None)
     if residual is None:
         return {}
@@ -173,9 +169,20 @@ def equation(walks: Walks) -> dict[str, Any]:
         found = of_paths.pde_residual(
             residual, walks.path, walks.labels, points=walks.plan.points, seed=walks.plan.seed
         )
+        norms = _norms(walks)
     except NotApplicable:  # a potential flow without an equation
         return {}
-    return {"residual": found.mean, "residual_median": found.median, "residual_worst": found.worst}
+    values = {"residual": found.mean, "residual_median": found.median, "residual_worst": found.worst}
+    return values | ({"residual_norm": max(norms.values()), "residual_norms": list(norms.values())} if norms else {})
+
+
+def _norms(walks: Walks) -> dict[int, float]:
+    """Of each potential, where the flow tells them."""
+    norms = getattr(walks.flow, "residual_norms", None)
+    if norms is None:
+        return {}
+    points = of_paths.points_of(walks.path, walks.labels, points=walks.plan.points, seed=walks.plan.seed)
+    return norms(*points)
 
 
 @register_metric(
@@ -218,8 +225,10 @@ def flags(found: dict[str, Any]) -> tuple[str, ...]:
     elif found.get("variance_least", 1.0) < of_paths.COLLAPSE:
         worst = min(range(len(found["variances"])), key=found["variances"].__getitem__)
         warnings.append(f"collapse of potential {worst}")
-    if not found.get("residual", 0.0) <= of_paths.UNSATISFIED:
+    if not found.get("residual_norm", found.get("residual", 0.0)) <= of_paths.UNSATISFIED:
         warnings.append("PDE not satisfied")
+    elif not found.get("residual", 0.0) <= of_paths.UNSATISFIED:
+        warnings.append("PDE satisfied where its terms are large")
     if found.get("image_change", 1.0) < 1 / LEVELS:
         warnings.append("no visible change")
     return tuple(warnings)

@@ -61,7 +61,7 @@ class Report:
         kinds = sorted({round(1 / row["chance"]) for row in self.values.values() if "chance" in row})
         return (
             f"{s['pairs']} walks of {s['steps']} steps, {length}; K = {', '.join(map(str, kinds)) or '1'}; "
-            f"VP: 10 % of the pairs to learn from, {s['repeats']} repeats; seed {s['seed']}"
+            f"VP: 10 % of the pairs to learn from, {s['repeats']} repeat{'s' * (s['repeats'] != 1)}; seed {s['seed']}"
         )
 
     def _columns(self) -> list[str]:
