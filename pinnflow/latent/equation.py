@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from sympy import (
-    Add,
-    Dummy,
-    Eq,
-    Expr,
-    Mul,
-    Number,
-    NumberSymbol,
-    Pow,
-    S,
-    Symbol,
-    exp,
-    lambdify,
-    log,
-    powsimp,
-    preorder_traversal,
-)
 from torch import Tensor, nn
 
 import pinnflow
-from pinnflow import Problem, coordinates, dot, field, grad
+from pinnflow import Problem
 from pinnflow.errors import DeclarationError, WrongShape
 from pinnflow.latent.potentials import ForRows
 
@@ -82,6 +65,11 @@ class Equation:
         self._compiled: dict[tuple, Any] = {}
 
     @property
+    def equations(self) -> tuple[str, ...]:
+        """Blocks that are equations."""
+        return tuple(self._equations)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Blocks: equations first, then conditions."""
         return tuple(block.name for block in self.problem.blocks)
@@ -107,13 +95,28 @@ class Equation:
             worst = torch.maximum(worst, torch.where(size > 0, share, 0.0))
         return worst
 
+    def norms(self, module: nn.Module, points: Tensor, k: Tensor, density: bool = False) -> dict[int, float]:
+        """||r|| / ||terms|| of the worst equation over the rows of each potential, `{potential: number}`.
+
+        Args:
+            module, points, k: as for `residuals`.
+            density: whether the first output is a density, by which the equations are then divided.
+        """
+        rows = _PerPotential(k)
+        unit = module(points, k)[:, :1] if density else 1.0
+        worst = points.new_zeros(len(rows.found))
+        for terms in self._terms(module, points, k).values():
+            size = (terms / unit).square().sum(dim=1)
+            worst = torch.maximum(worst, rows.ratios((terms / unit).sum(dim=1).square(), size).sqrt())
+        return dict(zip(rows.found.tolist(), worst.tolist(), strict=True))
+
     def disobedience(
         self,
         module: nn.Module,
         points: Tensor,
         k: Tensor,
         *,
-        identically: bool = False,
+        holding: Collection[str] = (),
         density: bool = False,
         by_row: float = 0.0,
         generator: torch.Generator | None = None,
@@ -121,13 +124,14 @@ class Equation:
         """A number without units that is 0 where equations and conditions hold; differentiable by weights and points.
 
         For every equation the mean square of the residual over that of its terms; for every condition its mean square
-        over that of the fields. Equations that hold identically are left out. In more than 256 dimensions the square of
-        the residual is the product of two estimates along random lines, because the square of one would be too large by
-        its variance; such a number can be below 0.
+        over that of the fields. Both are taken for each potential by itself, because a large one would else hide what
+        the small ones do; the answer is the mean over the potentials. In more than 256 dimensions the square of the
+        residual is the product of two estimates along random lines, because the square of one would be too large by its
+        variance; such a number can be below 0.
 
         Args:
             module, points, k: as for `residuals`.
-            identically: whether the equations hold by construction.
+            holding: names of the blocks that hold by construction; they are left out.
             density: whether the first output is a density; the equations are then divided by it, or else they would
                 count only where it is high.
             by_row: the share of the mean of each row's own ratio, to which rows with small terms count like those with
@@ -135,37 +139,56 @@ class Equation:
             generator: of the random lines.
         """
         total = points.new_zeros(())
-        if not identically:
-            first = self._terms(module, points, k, generator)
-            other = first if generator is None or self.latent_dim <= MANY else self._terms(module, points, k, generator)
+        equations = [name for name in self._equations if name not in holding]
+        conditions = [name for name in self.names if name not in self._equations and name not in holding]
+        rows = _PerPotential(k)
+        if equations:
+            first = self._terms(module, points, k, equations, generator)
+            again = generator is not None and self.latent_dim > MANY
+            other = self._terms(module, points, k, equations, generator) if again else first
             unit = module(points, k)[:, :1] if density else 1.0
-            for name in first:
-                terms, again = first[name] / unit, other[name] / unit
-                square = terms.sum(dim=1) * again.sum(dim=1)
-                size = (terms.square() + again.square()).sum(dim=1) / 2
-                total = total + (1 - by_row) * square.mean() / size.mean().clamp(min=1e-30)
+            for name in equations:
+                terms, twin = first[name] / unit, other[name] / unit
+                square = terms.sum(dim=1) * twin.sum(dim=1)
+                size = (terms.square() + twin.square()).sum(dim=1) / 2
+                total = total + (1 - by_row) * rows.ratios(square, size).mean()
                 if by_row:
                     total = total + by_row * (square / size.clamp(min=1e-30)).mean()
-        conditions = [name for name in self.names if name not in self._equations]
         if conditions:
             values = self._of(points).residuals(ForRows(module, k), dict.fromkeys(conditions, points))
-            size = module(points, k).square().mean().clamp(min=1e-30)
-            total = total + sum(r.square().mean() for r in values.values()) / size
+            size = module(points, k).square().mean(dim=1)
+            total = total + sum(rows.ratios(r.square(), size).mean() for r in values.values())
         return total
 
-    def _terms(self, module, points, k, generator=None):
-        """Terms of the equations, `{name: [n, terms]}`; with a `generator` estimates, in many dimensions."""
+    def _terms(self, module, points, k, names=None, generator=None):
+        """Terms of the named equations, `{name: [n, terms]}`; estimates with a `generator` and many dimensions."""
         estimated = generator is not None and self.latent_dim > MANY
         compiled = self._of(points, LINES if estimated else None)
         if estimated:
             compiled.coin.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return compiled.terms(ForRows(module, k), dict.fromkeys(self._equations, points))
+        return compiled.terms(ForRows(module, k), dict.fromkeys(self._equations if names is None else names, points))
 
     def _of(self, points, lines=None):
-        return _compiled_for(points, self.problem, self._compiled, lines)
+        return compiled_for(points, self.problem, self._compiled, lines)
 
 
-def _compiled_for(points: Tensor, problem: Problem, made: dict[tuple, Any], lines: int | None = None) -> Any:
+class _PerPotential:
+    """Sums over the rows of each potential.
+
+    Args:
+        k: of each row, `[n]`.
+    """
+
+    def __init__(self, k: Tensor):
+        self.found, self.place = torch.unique(k, return_inverse=True)
+
+    def ratios(self, square: Tensor, size: Tensor) -> Tensor:
+        """The sum of `square` over that of `size`, for each potential that has rows."""
+        of_each = lambda values: values.new_zeros(len(self.found)).index_add(0, self.place, values)  # noqa: E731
+        return of_each(square) / of_each(size).clamp(min=1e-30)
+
+
+def compiled_for(points: Tensor, problem: Problem, made: dict[tuple, Any], lines: int | None = None) -> Any:
     """`problem` compiled for points of this kind, once; `made` keeps it."""
     key = points.dtype, points.device, lines
     if key not in made:
@@ -173,136 +196,3 @@ def _compiled_for(points: Tensor, problem: Problem, made: dict[tuple, Any], line
             problem, points=1, dtype=points.dtype, device=points.device, backend="eager", probes=lines
         )
     return made[key]
-
-
-def along_probe(problem: Problem, velocity: Expr) -> Problem:
-    """The equation `velocity . probe = 0` with a vector of its own, which bears a vector expression as a scalar one."""
-    probe = coordinates("probe", len(problem.columns) - 1)
-    return Problem([Eq(dot(velocity, probe), 0)], {**problem.domain, probe: (-1, 1)}, time=problem.time)
-
-
-class StatedVelocity:
-    """A velocity written in sympy, evaluated for K stacked functions.
-
-    The scalar velocity . s with a vector s of its own is linear in s, so its gradient by s is the velocity; that
-    scalar is an ordinary equation for `pinnflow.compile`, in as many dimensions as there are.
-
-    Args:
-        equation: whose fields and coordinates the velocity speaks of.
-        velocity: a vector expression.
-        logarithmic: whether the module's first output is to be taken as the logarithm of the first field.
-    """
-
-    def __init__(self, equation: Equation, velocity: Expr, logarithmic: bool):
-        problem, d = equation.problem, equation.latent_dim
-        vectors = [c for c in problem.coordinates if c != problem.time]
-        if len(vectors) != 1:
-            raise DeclarationError("a velocity can be stated for one vector coordinate `coordinates('z', d)` only")
-        self.equation, self.latent_dim = equation, d
-        fields = problem.fields
-        if logarithmic:
-            log_first = field(f"log_{fields[0].func}", *fields[0].args)
-            velocity, fields = velocity.xreplace({fields[0]: exp(log_first)}), (log_first,)
-        self.gradients = _Gradients.read(equation, velocity, fields)
-        if self.gradients is not None:
-            return
-        try:
-            declared = along_probe(problem, velocity)
-        except DeclarationError as problem_in_it:
-            raise DeclarationError(f"the velocity `{velocity}` cannot be read:\n{problem_in_it}") from None
-        self.outputs = None
-        if not logarithmic and declared.fields != problem.fields:
-            strange = [one for one in declared.fields if one not in problem.fields]
-            if strange:
-                raise DeclarationError(f"the velocity speaks of `{strange[0]}`; the equation has {problem.fields}")
-            self.outputs = [problem.fields.index(one) for one in declared.fields]
-        self.declared = declared
-        self._compiled: dict[tuple, Any] = {}
-
-    def __call__(self, module: nn.Module, points: Tensor, k: Tensor) -> Tensor:
-        """The velocity `[n, d]` at rows of points `[n, d + 1]`, differentiable."""
-        if self.gradients is not None:
-            return self.gradients(ForRows(module, k), points)
-        compiled = _compiled_for(points, self.declared, self._compiled)
-        create = torch.is_grad_enabled()
-        with torch.enable_grad():
-            probe = points.new_zeros(len(points), self.latent_dim, requires_grad=True)
-            rows = torch.cat([points, probe], dim=1)
-            name = self.declared.blocks[0].name
-            seen = ForRows(module, k, points.shape[1], self.outputs)
-            scalar = compiled.residuals(seen, {name: rows})[name]
-            return torch.autograd.grad(scalar.sum(), probe, create_graph=create)[0]
-
-
-_PLAIN = (Add, Mul, Pow, Number, NumberSymbol, Symbol, exp, log)
-"""What a factor of a gradient may be made of: no derivatives, no values at other places."""
-
-
-def _is_plain(expression: Expr, symbols: set) -> bool:
-    nodes = preorder_traversal(expression)
-    return expression.free_symbols <= symbols and all(isinstance(node, _PLAIN) for node in nodes)
-
-
-class _Gradients:
-    """A velocity `sum_i a_i(t, u) grad u_i + b(t, u) z`, by one pass of reverse mode for each field.
-
-    Args:
-        equation: as for `StatedVelocity`.
-        factors: `{place of the field: function (t, *fields) -> [n] or number}` of the gradients.
-        outward: the same for z.
-    """
-
-    def __init__(self, equation: Equation, factors: dict[int, Callable[..., Any]], outward: Callable[..., Any] | None):
-        self.equation, self.factors, self.outward = equation, factors, outward
-
-    @classmethod
-    def read(cls, equation: Equation, velocity: Expr, fields: Sequence[Expr]) -> _Gradients | None:
-        """The velocity in this form, or None if it has another one."""
-        (z,) = [c for c in equation.problem.coordinates if c != equation.problem.time]
-        gradient = type(grad(fields[0], z))
-        places: dict[Any, Any] = {one: Dummy() for one in fields}
-        time = equation.problem.time
-        totals: dict[Any, Any] = {}
-        for term in Add.make_args(velocity):
-            vectors = [one for one in Mul.make_args(term) if one == z or isinstance(one, gradient)]
-            if len(vectors) != 1:
-                return None
-            factor = (term / vectors[0]).xreplace(places)
-            if vectors[0] == z:
-                totals[None] = totals.get(None, S.Zero) + factor
-                continue
-            if tuple(vectors[0].args[1:]) != (z,):
-                return None
-            inner = vectors[0].args[0].xreplace(places)
-            if not _is_plain(inner, set(places.values())):
-                return None
-            for i, value in enumerate(places.values()):
-                if not inner.has(value):
-                    continue
-                totals[i] = totals.get(i, S.Zero) + factor * inner.diff(value)
-        made = {}
-        for i, total in totals.items():
-            total = powsimp(total)
-            if not _is_plain(total, {time, *places.values()}):
-                return None
-            made[i] = lambdify([time, *places.values()], total, modules=[{"exp": torch.exp, "log": torch.log}])
-        return cls(equation, {i: one for i, one in made.items() if i is not None}, made.get(None))
-
-    def __call__(self, module: nn.Module, points: Tensor) -> Tensor:
-        """The velocity `[n, d]`, differentiable."""
-        create, column = torch.is_grad_enabled(), self.equation.time
-        without_time = lambda rows: torch.cat([rows[:, :column], rows[:, column + 1 :]], dim=1)  # noqa: E731
-        with torch.enable_grad():
-            at = points if points.requires_grad else points.detach().requires_grad_()
-            values = module(at).unbind(dim=1)
-            slopes = {
-                i: torch.autograd.grad(values[i].sum(), at, create_graph=create, retain_graph=True)[0]
-                for i in self.factors
-            }
-        t, total = at[:, column], torch.zeros_like(without_time(at))
-        rows = lambda factor: torch.as_tensor(factor(t, *values), dtype=at.dtype, device=at.device)  # noqa: E731
-        for i, factor in self.factors.items():
-            total = total + rows(factor).expand(len(at))[:, None] * without_time(slopes[i])
-        if self.outward is not None:
-            total = total + rows(self.outward).expand(len(at))[:, None] * without_time(at)
-        return total if create else total.detach()

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 import pinnflow
 from pinnflow import NoExactFamily, Problem
 from pinnflow.errors import DeclarationError, UnknownName
-from pinnflow.latent.equation import Equation, StatedVelocity
+from pinnflow.latent.equation import Equation
 from pinnflow.latent.objectives import Classifier, Obedience, Objective, Spread
 from pinnflow.latent.potentials import ACTIVATIONS, Density, LogDensity, StackedNetwork
 from pinnflow.latent.presets import make_preset
+from pinnflow.latent.starting import Start, Started
 from pinnflow.latent.training import TrainedFlow
 from pinnflow.latent.traversal import positive, stated_dimension
+from pinnflow.latent.velocity import StatedVelocity
 
 FORMS = ("auto", "exact", "soft", "none")
 _CALLED = {"exact": "", "soft": ", soft", "none": ", no equation"}
@@ -68,6 +70,7 @@ class PotentialFlow(TrainedFlow):
         reason: why, a sentence.
         field: the module that holds the potentials, called as `field(points, k)`.
         equation: the declared equation.
+        holding: names of the equations and conditions that hold by construction.
         settings: the numbers given above that a file has to hold.
 
     Raises:
@@ -122,9 +125,10 @@ class PotentialFlow(TrainedFlow):
             "density": density,
         }
         field, self.form, self.reason = self._make_field(form, potentials, density)
+        self.holding = self._holding(field)
         if objectives is None:
             objectives = [Classifier(), Spread()]
-            if self.form == "soft" or (self.form == "exact" and problem.conditions and not self._met(field)):
+            if self.form != "none" and not self.holding.issuperset(self.equation.names):
                 objectives.append(Obedience())
         super().__init__(
             generator,
@@ -178,18 +182,26 @@ class PotentialFlow(TrainedFlow):
             draw,
             settings["activation"],
         )
-        return Density(network) if density else network, form, reason
+        inner: nn.Module = network
+        start = Start.read(problem, density)
+        if form == "soft" and start.values:
+            inner = Started(network, start, problem)
+            reason += "; the initial values hold by construction"
+        return Density(inner) if density else inner, form, reason
 
-    def _met(self, family: nn.Module) -> bool:
-        """Whether an exact family meets the conditions too, whatever its weights: tried at random points."""
+    def _holding(self, module: nn.Module) -> frozenset[str]:
+        """Names of the blocks that hold whatever the weights are: tried at random points."""
+        if self.form == "none":
+            return frozenset()
         draw = torch.Generator().manual_seed(1)
         z = torch.randn(8, self.equation.latent_dim, generator=draw, dtype=torch.float64)
         k = torch.zeros(8, dtype=torch.long)
         with torch.no_grad():
             points = self.equation.points(z, 1.0)
-            values = self.equation.residuals(family, points, k)
-            size = family(points, k).square().mean().sqrt()
-            return all(bool(r.abs().max() <= 1e-9 * size) for r in values.values())
+            values = self.equation.residuals(module, points, k)
+            size = module(points, k).square().mean().sqrt()
+            held = [name for name, r in values.items() if bool(r.abs().max() <= 1e-9 * size)]
+        return frozenset([*held, *(self.equation.equations if self.form == "exact" else ())])
 
     def potential(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """u_k(z, t), `[n]`; of a density its logarithm, which is what can be seen.
@@ -236,6 +248,19 @@ class PotentialFlow(TrainedFlow):
         with torch.no_grad():
             return self.equation.relative(self.field, self.equation.points(z, t), self.index(k, len(z)))
 
+    def residual_norms(self, z: Tensor, t: float | Tensor, k: Tensor) -> dict[int, float]:
+        """||r|| / ||terms|| over the rows of each potential, `{potential: number}`; the worst equation.
+
+        Unlike the rows' own ratios not ruled by rows where all terms are small, and unlike a norm over all rows not by
+        the largest potential. Density equations are divided by the density, so that they count where it is low too.
+
+        Args:
+            z, t, k: as for `residual`, k one for each row.
+        """
+        with torch.no_grad():
+            z = self.codes(z)
+            return self.equation.norms(self.field, self.equation.points(z, t), self.index(k, len(z)), self.logarithmic)
+
     def disobedience(
         self, z: Tensor, t: Tensor, k: Tensor, generator: torch.Generator | None = None, by_row: float = 0.0
     ) -> Tensor:
@@ -248,7 +273,7 @@ class PotentialFlow(TrainedFlow):
             self.field,
             self.equation.points(z, t),
             k,
-            identically=self.form == "exact",
+            holding=self.holding,
             density=self.logarithmic,
             by_row=by_row,
             generator=generator,

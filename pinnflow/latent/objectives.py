@@ -346,10 +346,11 @@ def _alike(moves: Tensor) -> Tensor:
 class Obedience(Objective):
     """How far the equation is from holding: the square of the residual in units of its terms.
 
-    The mean square of r over the mean of the sum of squares of the terms does not change when the potential is scaled,
-    so it cannot be made small by making the potential small; mixed with it is the mean of each row's own ratio, without
-    which the equation would hold only where its terms are large. Conditions count by their mean square, in units of the
-    mean square of the potential. Taken at codes the walks come through and somewhat farther out, one time for each; the
+    The mean square of r over the mean of the sum of squares of the terms does not change when a potential is scaled,
+    so it cannot be made small by making the potential small; it is taken for each potential, so that none hides behind
+    a larger one. Mixed with it is the mean of each row's own ratio, without which the equation would hold only where
+    its terms are large. Conditions that do not hold by construction count by their mean square, in units of the mean
+    square of the potential. Taken at codes the walks come through and somewhat farther out, one time for each; the
     codes are given, so that walks are not led to where the equation happens to hold.
 
     Args:
@@ -363,7 +364,7 @@ class Obedience(Objective):
 
     name = "equation"
 
-    def __init__(self, weight: float = 30.0, *, rows: int = 192, by_row: float = 0.2, further: int = 3):
+    def __init__(self, weight: float = 30.0, *, rows: int = 192, by_row: float = 0.2, further: int = 2):
         super().__init__(weight)
         self.rows, self.by_row, self.further = rows, float(by_row), further
 

@@ -175,6 +175,8 @@ def scale_slopes(module: nn.Module, factor: float) -> bool:
         return True
     if isinstance(module, Density):
         return scale_slopes(module.logarithm, factor)
+    if getattr(module, "at_rest", False):  # what `Started` adds is zero
+        return scale_slopes(module.module, factor)  # type: ignore[arg-type]
     weights = dict(module.named_parameters(recurse=False))
     for name in _SLOPES:
         if name in weights:

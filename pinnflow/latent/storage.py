@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pinnflow import Problem, decode_problem, encode_problem
 from pinnflow.errors import DamagedFile, PinnflowError
-from pinnflow.latent.equation import along_probe
+from pinnflow.latent.velocity import along_probe
 from pinnflow.latent.writing import in_one_piece
 
 if TYPE_CHECKING:

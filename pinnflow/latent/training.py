@@ -104,8 +104,8 @@ class TrainedFlow(Flow):
         """Trains until `iterations` have been made in all.
 
         Args:
-            iterations: in all, those of an earlier call or a checkpoint included; by default 100 for each potential and
-                at least 500, so that each is walked as often however many there are.
+            iterations: in all, those of an earlier call or a checkpoint included; by default 200 for each potential and
+                at least 1000, so that each is walked as often however many there are.
             batch: starts for each iteration, every one walked along `branches` fields; field, direction and the pair of
                 images are drawn for every walk.
             time_limit: seconds after which it stops; a later call goes on.
@@ -120,7 +120,7 @@ class TrainedFlow(Flow):
             NonFinite: the loss is no number; the message names the objective.
             DamagedFile: the checkpoint is not one of this flow.
         """
-        iterations = max(500, 100 * self.potentials) if iterations is None else positive("iterations", iterations)
+        iterations = max(1000, 200 * self.potentials) if iterations is None else positive("iterations", iterations)
         positive("batch", batch)
         if time_limit is not None and not time_limit > 0:
             raise ValueError(f"`time_limit` is {time_limit!r}; it must be a positive number of seconds")

@@ -170,6 +170,21 @@ def test_violated_equation_is_flagged():
     assert "1.0e-12" in str(satisfied)
 
 
+@pytest.mark.parametrize(
+    ("norms", "flag"),
+    [({0: 0.02, 1: 0.9}, "PDE not satisfied"), ({0: 0.02, 1: 0.04}, "PDE satisfied where its terms are large")],
+)
+def test_each_potential_has_to_satisfy_the_equation(norms, flag):
+    """One that does not is not averaged away; single points where all terms are small are told apart from that."""
+    flow, asked = Still(ratio=0.2), []
+    flow.residual_norms = lambda z, t, k: asked.append((z.shape, set(t.tolist()), set(k.tolist()))) or norms
+    found = evaluate(flow, pairs=20)
+    assert found.flags["still"] == (flag,)
+    assert found.values["still"]["residual_norm"] == norms[1]
+    assert found.details["still"]["residual_norms"] == [0.02, norms[1]]
+    assert asked == [((120, 8), {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}, {0, 1})]
+
+
 def test_a_flow_without_an_equation_has_no_residual():
     assert "residual" not in evaluate(Still(ratio=None), pairs=20).values["still"]
 

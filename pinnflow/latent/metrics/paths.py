@@ -249,10 +249,19 @@ def pde_residual(
         points: drawn without replacement from all steps of all walks.
         seed: of the draw.
     """
+    z, t, k = points_of(path, labels, points=points, seed=seed)
+    ratio = residual(z, t, k).detach().double().abs()
+    return Residual(float(ratio.square().mean().sqrt()), float(ratio.median()), float(ratio.max()), len(k))
+
+
+def points_of(path: Tensor, labels: Tensor, *, points: int = 512, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Where walks ask for the velocity: codes `[m, d]`, times `[m]` and potentials `[m]`, m at most `points`.
+
+    Args:
+        path, labels, points, seed: as for `pde_residual`.
+    """
     steps, n = len(path) - 1, path.shape[1]
     noise = torch.Generator().manual_seed(seed)
     which = torch.randperm(steps * n, generator=noise)[:points].to(path.device)
     k = torch.as_tensor(labels, device=path.device).long().repeat(steps)[which]
-    t = (which // n + 1).to(path)
-    ratio = residual(path[:-1].flatten(0, 1)[which], t, k).detach().double().abs()
-    return Residual(float(ratio.square().mean().sqrt()), float(ratio.median()), float(ratio.max()), len(which))
+    return path[:-1].flatten(0, 1)[which], (which // n + 1).to(path), k
