@@ -262,7 +262,7 @@ def unlabelled(make: Make) -> Callable[..., tuple[Flow, dict[str, Any]]]:
 def unsupervised(name: str, form: str = "auto") -> Callable[..., tuple[Flow, dict[str, Any]]]:
     def learn(generator, sequences, seed):
         flow = PotentialFlow(generator, potentials=count_of(generator), pde=name, form=form, seed=seed)
-        return flow.fit(), {"step": STEP}
+        return flow.fit(iterations=500), {"step": STEP}
 
     return learn
 
