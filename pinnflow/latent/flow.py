@@ -186,8 +186,23 @@ class PotentialFlow(TrainedFlow):
         start = Start.read(problem, density)
         if form == "soft" and start.values:
             inner = Started(network, start, problem)
+            self._check_start(inner, density)
             reason += "; the initial values hold by construction"
         return Density(inner) if density else inner, form, reason
+
+    def _check_start(self, module: Started, density: bool) -> None:
+        z = torch.randn(64, self.equation.latent_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        with torch.no_grad():
+            values = module(self.equation.points(z, module.start.first), torch.zeros(64, dtype=torch.long))
+        for place, one in enumerate(self.equation.problem.fields):
+            wrong = ~torch.isfinite(values[:, place])
+            if bool(wrong.any()):
+                at = ", ".join(f"{x:.3g}" for x in z[wrong][0].tolist()[:8])
+                raise DeclarationError(
+                    f"the initial value of `{one}` is "
+                    + ("not positive, as a density has to be, at" if density and place == 0 else "no number at")
+                    + f" the code ({at}{', ...' if z.shape[1] > 8 else ''}); write one that is so at all codes"
+                )
 
     def _holding(self, module: nn.Module) -> frozenset[str]:
         """Names of the blocks that hold whatever the weights are: tried at random points."""

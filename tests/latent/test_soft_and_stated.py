@@ -218,6 +218,16 @@ def test_a_density_begins_as_it_has_to():
     assert torch.allclose(flow.potential(20 * codes, 0.0, k), -200 * codes.square().sum(1), rtol=1e-12)
 
 
+def test_initial_values_that_are_none_are_refused():
+    with pytest.raises(pinnflow.DeclarationError, match=r"initial value of `u.*no number at the code"):
+        begun(0, (value, lambda z: log(z[0])))
+    t, z = coordinates("t"), coordinates("z", 3)
+    rho = field("rho", t, z)
+    problem = Problem([Eq(rho.diff(t), laplacian(rho**3, z))], {t: (0, 6), z: (-3, 3)}, [Eq(rho.subs(t, 0), z[0])])
+    with pytest.raises(pinnflow.DeclarationError, match=r"initial value of `rho.*not positive, as a density"):
+        PotentialFlow(None, 3, 2, problem, "soft", density=True)
+
+
 def test_of_two_fields_each_begins_by_itself():
     """The preset with a source: both begin at zero, and slopes can be scaled as they are."""
     flow = PotentialFlow(None, 4, 2, "hamilton-jacobi-source")
