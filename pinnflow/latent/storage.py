@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from pinnflow import Problem, decode_problem, encode_problem
 from pinnflow.errors import DamagedFile, PinnflowError
 from pinnflow.latent.velocity import along_probe
-from pinnflow.latent.writing import in_one_piece
+from pinnflow.latent.writing import digest, in_one_piece
 
 if TYPE_CHECKING:
     from pinnflow.latent.flow import PotentialFlow
@@ -50,7 +49,7 @@ def save_flow(flow: PotentialFlow, path: str | Path) -> None:
     def write(part: Path) -> None:
         with h5py.File(part, "w") as file:
             file.attrs["header"] = text
-            file.attrs["digest"] = _digest(text, arrays, weights)
+            file.attrs["digest"] = digest(text, arrays, weights)
             for name, array in arrays.items():
                 file[f"arrays/{name}"] = array
             for name, weight in weights.items():
@@ -75,7 +74,7 @@ def load_flow(
                 raise DamagedFile(f"`{path}` holds `{header['format']}`, not `{FORMAT}`")
             arrays = {name: dataset[()] for name, dataset in file.get("arrays", {}).items()}
             found = {name: dataset[()] for name, dataset in file["weights"].items()}
-            if file.attrs["digest"] != _digest(text, arrays, found):
+            if file.attrs["digest"] != digest(text, arrays, found):
                 raise DamagedFile(f"`{path}` has been altered: its contents do not have the digest written with them")
         weights = {name: torch.as_tensor(weight) for name, weight in found.items()}
         problem = decode_problem(header["problem"], arrays)
@@ -103,17 +102,6 @@ def load_flow(
         raise DamagedFile(f"the weights in `{path}` do not belong to its equation: {trouble}") from None
     flow.iteration, flow.history = header["iteration"], header["history"]
     return flow
-
-
-def _digest(text: str, *groups: dict[str, np.ndarray]) -> str:
-    """SHA-256 of the header and all arrays with their names, in hexadecimal."""
-    whole = hashlib.sha256(text.encode())
-    for group in groups:
-        for name in sorted(group):
-            array = np.asarray(group[name])
-            whole.update(f"{name} {array.dtype} {array.shape}".encode())
-            whole.update(array.tobytes())
-    return whole.hexdigest()
 
 
 def _encode_velocity(problem: Problem, velocity: Expr | None, arrays) -> Any:

@@ -205,12 +205,22 @@ def test_files_of_something_else_or_damaged_are_refused(gan, tmp_path):
         (lambda f: f.attrs.__setitem__("settings", "{"), DamagedFile, "not a readable file"),
         (lambda f: f["weights"].pop("decoder.0.bias"), DamagedFile, "do not fit"),
         (lambda f: f["weights/decoder.0.bias"].__setitem__(0, math.nan), DamagedFile, "`decoder.0.bias` hold NaN"),
+        (lambda f: f["weights/decoder.0.bias"].__setitem__(0, 0.125), DamagedFile, "another one than was written"),
     ):
         path.write_bytes(content)
         with h5py.File(path, "r+") as file:
             change(file)
         with pytest.raises(error, match=words):
             load_generator(path)
+
+
+def test_files_of_the_first_format_had_no_digest(gan, tmp_path):
+    gan.save(tmp_path / "made.h5")
+    with h5py.File(tmp_path / "made.h5", "r+") as file:
+        file.attrs["version"] = 1
+        del file.attrs["digest"]
+    z = torch.ones(1, gan.latent_dim)
+    assert torch.equal(load_generator(tmp_path / "made.h5")(z), gan(z))
 
 
 def test_only_kinds_that_a_file_can_hold_are_written(tmp_path):
@@ -222,7 +232,9 @@ def test_only_kinds_that_a_file_can_hold_are_written(tmp_path):
     ("call", "error", "words"),
     [
         (lambda d: train_vae(d, beta=-1), DeclarationError, "`beta` is -1"),
+        (lambda d: train_vae(d, beta="1"), DeclarationError, "`beta` is '1'"),
         (lambda d: train_vae(d, iterations=0), DeclarationError, "`iterations` is 0"),
+        (lambda d: train_vae(d, iterations=2.5), DeclarationError, "`iterations` is 2.5; expected a whole number"),
         (lambda d: train_vae(d, time_limit=0), DeclarationError, "`time_limit` is 0"),
         (lambda d: train_vae(d, latent_dim=0), DeclarationError, "`latent_dim` is 0"),
         (lambda d: train_vae(d, architecture="transformer"), UnknownName, "auto, conv, mlp"),
@@ -231,6 +243,7 @@ def test_only_kinds_that_a_file_can_hold_are_written(tmp_path):
         (lambda d: VAE((28, 28)), DeclarationError, r"\(channels, height, width\)"),
         (lambda d: GAN((1, 8, 8), 0), DeclarationError, "`latent_dim` is 0"),
         (lambda d: ConvGenerator(size=48), DeclarationError, "power of 2"),
+        (lambda d: ConvGenerator(8.0), DeclarationError, "`latent_dim` is 8.0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(call, error, words, waves):

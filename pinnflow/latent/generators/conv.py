@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pinnflow.errors import DeclarationError
-from pinnflow.latent.generators.gate import Generator
+from pinnflow.latent.generators.gate import Generator, whole_number
 from pinnflow.latent.generators.nets import over_rows
 from pinnflow.latent.generators.registry import register_generator
 from pinnflow.latent.generators.storage import storable
@@ -41,11 +41,10 @@ class ConvGenerator(Generator):
 
     def __init__(self, latent_dim: int = 512, size: int = 64, channels: int = 3, width: int = 16, seed: int = 0):
         super().__init__()
+        for label, value in (("latent_dim", latent_dim), ("channels", channels), ("width", width), ("size", size)):
+            whole_number("conv", label, value)
         if size < 8 or size & (size - 1):
             raise DeclarationError(f"conv: `size` is {size}; expected a power of 2 from 8 upwards, e.g. 64.")
-        for label, value in (("latent_dim", latent_dim), ("channels", channels), ("width", width)):
-            if value < 1:
-                raise DeclarationError(f"conv: `{label}` is {value}; expected at least 1.")
         self.latent_dim = latent_dim
         self.image_shape = (channels, size, size)
         self.name = "conv"

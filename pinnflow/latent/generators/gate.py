@@ -6,6 +6,9 @@ A generator is any callable `z [..., d] -> images [..., c, h, w]` in [0, 1] with
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +44,17 @@ class Generator(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows."""
         return f"latent_dim={self.latent_dim}, image_shape={self.image_shape}"
+
+
+def whole_number(owner: str, label: str, value: Any, least: int = 1) -> int:
+    """`value` itself, if it is a whole number and large enough.
+
+    Raises:
+        DeclarationError: it is not; the message names whose it is and what it is called.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise DeclarationError(f"{owner}: `{label}` is {value!r}; expected a whole number, at least {least}.")
+    return int(value)
 
 
 def checked_latents(z: Tensor, latent_dim: int, name: str) -> Tensor:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from pinnflow.errors import DeclarationError
-from pinnflow.latent.generators.gate import Generator
+from pinnflow.latent.generators.gate import Generator, whole_number
 from pinnflow.latent.generators.nets import checked_shape, choose_architecture
 from pinnflow.latent.generators.storage import save_generator
 
@@ -29,9 +28,7 @@ class LearnedGenerator(Generator):
     def __init__(self, image_shape: Sequence[int], latent_dim: int, architecture: str, width: int | None, name: str):
         super().__init__()
         self.image_shape = checked_shape(image_shape, name)
-        if latent_dim < 1:
-            raise DeclarationError(f"{name}: `latent_dim` is {latent_dim}; expected at least 1.")
-        self.latent_dim = latent_dim
+        self.latent_dim = whole_number(name, "latent_dim", latent_dim)
         self.name = name
         self.architecture = choose_architecture(architecture, self.image_shape)
         self.width = width

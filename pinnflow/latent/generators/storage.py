@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from pinnflow.errors import DamagedFile, DeclarationError, UnknownFormat, UnknownName
 from pinnflow.latent.generators.gate import Generator
 from pinnflow.latent.generators.training import frozen
+from pinnflow.latent.writing import digest, in_one_piece
 
 FORMAT = "pinnflow generator"
-VERSION = 1
+VERSION = 2  # since 2 with a digest
 
 KINDS: dict[str, type[Generator]] = {}
 Kind = TypeVar("Kind", bound=type[Generator])
@@ -40,13 +42,20 @@ def save_generator(generator: Generator, path: str | PathLike[str]) -> None:
             f"a {type(generator).__name__} cannot be written: only {', '.join(sorted(KINDS))} can. "
             f"Keep the file or the call that it was made from."
         )
-    with h5py.File(path, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        file.attrs["kind"] = kind
-        file.attrs["settings"] = json.dumps(generator.settings())  # type: ignore[operator]
-        for name, tensor in generator.state_dict().items():
-            file.create_dataset(f"weights/{name}", data=tensor.detach().cpu().numpy())
+    settings = json.dumps(generator.settings())  # type: ignore[operator]
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in generator.state_dict().items()}
+
+    def write(part: Path) -> None:
+        with h5py.File(part, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            file.attrs["kind"] = kind
+            file.attrs["settings"] = settings
+            file.attrs["digest"] = digest(f"{kind} {settings}", weights)
+            for name, weight in weights.items():
+                file.create_dataset(f"weights/{name}", data=weight)
+
+    in_one_piece(Path(path), write)
 
 
 def load_generator(path: str | PathLike[str], device: torch.device | str | None = None) -> Any:
@@ -56,7 +65,7 @@ def load_generator(path: str | PathLike[str], device: torch.device | str | None 
         FileNotFoundError: there is no such file.
         UnknownFormat: it is an HDF5 file of something else, or of a later release.
         UnknownName: its kind is not known here.
-        DamagedFile: it cannot be read, or weights are missing, of the wrong shape, or not finite.
+        DamagedFile: it cannot be read or was altered, or weights are missing, of the wrong shape, or not finite.
     """
     import h5py
 
@@ -71,6 +80,7 @@ def load_generator(path: str | PathLike[str], device: torch.device | str | None 
             file["weights"].visititems(
                 lambda name, item: weights.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )
+            written = file.attrs["digest"] if file.attrs["version"] > 1 else None
     except (FileNotFoundError, UnknownFormat):
         raise
     except (OSError, KeyError, ValueError) as error:
@@ -85,4 +95,6 @@ def load_generator(path: str | PathLike[str], device: torch.device | str | None 
     broken = [name for name, value in weights.items() if name != "activity" and not np.isfinite(value).all()]
     if broken:
         raise DamagedFile(f"{path}: the weights `{broken[0]}` hold NaN or infinite values.")
+    if written is not None and written != digest(f"{kind} {json.dumps(settings)}", weights):
+        raise DamagedFile(f"{path}: changed after it was written: its digest is another one than was written with it.")
     return frozen(generator.to(device or "cpu"))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pinnflow.errors import DeclarationError, NonFinite
+from pinnflow.latent.generators.gate import whole_number
 
 Progress = Callable[[dict[str, Any]], None] | bool | None
 
@@ -46,9 +47,8 @@ class Loop:
         time_limit: float | None = None,
         progress: Progress = None,
     ):
-        for name, value in (("batch", batch), ("iterations", iterations)):
-            if value < 1:
-                raise DeclarationError(f"{stage}: `{name}` is {value}; expected at least 1.")
+        whole_number(stage, "batch", batch)
+        whole_number(stage, "iterations", iterations)
         if time_limit is not None and not time_limit > 0:
             raise DeclarationError(f"{stage}: `time_limit` is {time_limit}; expected seconds above 0, or None.")
         self.stage, self.rows, self.batch, self.iterations = stage, rows, min(batch, rows), iterations

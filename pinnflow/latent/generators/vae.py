@@ -9,6 +9,7 @@ Source: Kingma & Welling, Auto-Encoding Variational Bayes (2014); Higgins et al.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from os import PathLike
 
@@ -122,8 +123,8 @@ def train_vae(
         The VAE in evaluation mode, its weights frozen; `active_latents`, `history` and `stop` say how it went.
     """
     found = images_of(data)
-    if beta < 0:
-        raise DeclarationError(f"vae: `beta` is {beta}; expected 0 or more.")
+    if not isinstance(beta, (int, float)) or not 0 <= beta < math.inf:
+        raise DeclarationError(f"vae: `beta` is {beta!r}; expected a number, 0 or more.")
     where = usual_device(device)
     with seeded(seed):
         vae = VAE(found.image_shape, latent_dim, architecture, width, name or f"{found.name}-vae")
