@@ -225,6 +225,25 @@ def test_codes_of_w_are_whitened_and_give_the_images_of_the_network():
     assert torch.allclose(G(code[:20]), synthesis(mapping(z[:20])), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: WSpace(small_network(), small_network(), 5), WrongShape, r"mapping failed on latents \[n, 5\]"),
+        (lambda: WSpace(lambda z: z, lambda w: w, 4, draws=4), DeclarationError, "`draws` is 4; the covariance of 4"),
+        (lambda: WSpace(lambda z: z, lambda w: w, 4, draws=1), DeclarationError, "`draws` is 1"),
+        (lambda: WSpace(torch.ones_like, lambda w: w, 4), DeclarationError, "same w for all latents"),
+        (lambda: Truncated(lambda z: z), DeclarationError, r"`Truncated\(Adapted\(generator, latent_dim\)\)`"),
+        (lambda: Truncated(Adapted(small_network(), 4), "2"), DeclarationError, "`bound` '2'"),
+        (lambda: InnerLayer(lambda z: z, "0", 4), DeclarationError, "a function has no layers"),
+        (lambda: InnerLayer(small_network(), "0", 4, draws=1), DeclarationError, "`draws` is 1"),
+        (lambda: InnerLayer(small_network(), "0", 4, components=1.5), WrongShape, "`components` is 1.5"),
+    ],
+)
+def test_spaces_that_do_not_exist_are_refused_in_words(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 def test_truncation_in_w_moves_towards_the_mean_image():
     mapping, synthesis = style_network()
     G, half = WSpace(mapping, synthesis, 4), WSpace(mapping, synthesis, 4, truncation=0.5)

@@ -37,6 +37,13 @@ def test_a_missing_scikit_learn_is_named(monkeypatch):
         digits()
 
 
+def test_arrays_are_images_and_anything_else_is_refused_without_printing_it():
+    array = np.random.default_rng(0).random((5, 1, 8, 8))
+    assert torch.equal(images_of(array).images, torch.from_numpy(array).float())
+    with pytest.raises(TypeError, match=r"a list is no set of images; expected a name, a path or an array"):
+        images_of([[0.0] * 1000])
+
+
 def test_sprites_repeat_for_a_seed_and_differ_for_another():
     first, again, other = sprites(20, 16), sprites(20, 16), sprites(20, 16, seed=1)
     assert torch.equal(first.images, again.images)

@@ -200,7 +200,10 @@ def test_a_renderer_of_ones_own_is_one_function():
     ("settings", "error", "words"),
     [
         ({"factors": 9}, DeclarationError, "`factors` is 9 and `latent_dim` is 8"),
-        ({"factors": 0}, DeclarationError, "1 <= factors"),
+        ({"factors": 0}, DeclarationError, "`factors` is 0"),
+        ({"latent_dim": 8.0}, DeclarationError, r"`latent_dim` is 8\.0; expected a whole number"),
+        ({"seed": -1}, DeclarationError, "`seed` is -1"),
+        ({"warp": "1"}, DeclarationError, "`warp` is '1'"),
         ({"latent_dim": 2, "factors": 2}, DeclarationError, "`warp=0`"),
         ({"warp": math.nan}, DeclarationError, "finite"),
         ({"size": 4}, DeclarationError, "at least 8"),

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from numbers import Integral
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pinnflow.errors import DeclarationError, NonFinite, UnknownName, WrongShape
-from pinnflow.latent.generators.gate import Generator
+from pinnflow.latent.generators.gate import Generator, whole_number
 from pinnflow.latent.generators.nets import over_rows
 from pinnflow.latent.plain import plain_operations
 
@@ -56,9 +56,7 @@ class Adapted(Generator):
         super().__init__()
         if not callable(images):
             raise TypeError(f"a {type(images).__name__} is no generator; expected a callable `z [n, d] -> images`.")
-        given: Any = latent_dim
-        if not isinstance(given, Integral) or given < 1:
-            raise DeclarationError(f"`latent_dim` is {latent_dim!r}; expected a whole number, at least 1.")
+        whole_number(type(images).__name__, "latent_dim", latent_dim)
         if isinstance(images, nn.Module):
             frozen_if_possible(images)
         self.images = images
@@ -149,8 +147,14 @@ class Truncated(Generator):
 
     def __init__(self, generator: Generator, bound: float = 2.0, scale: float = 1.0):
         super().__init__()
-        if not (bound > 0 and scale > 0 and math.isfinite(scale)):
-            raise DeclarationError(f"truncation: `bound` {bound} and `scale` {scale}; expected numbers above 0.")
+        numbers: Any = (bound, scale)
+        if not all(isinstance(n, Real) and float(n) > 0 for n in numbers) or not math.isfinite(scale):
+            raise DeclarationError(f"truncation: `bound` {bound!r} and `scale` {scale!r}; expected numbers above 0.")
+        if not hasattr(generator, "latent_dim") or not hasattr(generator, "image_shape"):
+            raise DeclarationError(
+                f"a {type(generator).__name__} states no `latent_dim` and no `image_shape`; write "
+                f"`Truncated(Adapted(generator, latent_dim))`."
+            )
         self.generator = generator
         self.latent_dim = generator.latent_dim
         self.image_shape = generator.image_shape
@@ -206,6 +210,8 @@ class WSpace(Generator):
         super().__init__()
         if not math.isfinite(truncation) or truncation <= 0:
             raise DeclarationError(f"{name}: `truncation` is {truncation}; expected a number above 0, usually up to 1.")
+        whole_number(name, "latent_dim", latent_dim)
+        whole_number(name, "draws", draws, 2)
         if isinstance(mapping, nn.Module):
             frozen_if_possible(mapping)
         self.mapping = mapping
@@ -214,9 +220,20 @@ class WSpace(Generator):
         weight = next(iter(weights_of(mapping)), torch.zeros(0))
         z = torch.randn(draws, latent_dim, generator=torch.Generator().manual_seed(seed)).to(weight)
         with torch.no_grad():
-            w = torch.cat([mapping(part) for part in z.split(1024)])
+            try:
+                w = torch.cat([mapping(part) for part in z.split(1024)])
+            except (RuntimeError, IndexError, AssertionError) as error:
+                raise WrongShape(
+                    f"{name}: the mapping failed on latents [n, {latent_dim}] of {z.dtype}: {error}\n"
+                    f"  `latent_dim` is {latent_dim}; write the number of latents that it takes."
+                ) from error
         if w.ndim != 2:
             raise WrongShape(f"{name}: the mapping returned {list(w.shape)}; expected w [{draws}, m].")
+        if draws <= w.shape[1]:
+            raise DeclarationError(
+                f"{name}: `draws` is {draws}; the covariance of {w.shape[1]} numbers takes more of them, better ten "
+                f"times as many."
+            )
         self.mean: Tensor
         self.factor: Tensor
         self.register_buffer("mean", w.mean(0))
@@ -248,10 +265,15 @@ def covariance_factor(rows: Tensor, name: str) -> Tensor:
 
     Raises:
         NonFinite: the rows hold NaN.
+        DeclarationError: they are all alike.
     """
     if not torch.isfinite(rows).all():
         raise NonFinite(f"{name}: the mapping returned NaN or infinite values for standard normal latents.")
     covariance = torch.cov(rows.double().T).reshape(rows.shape[1], rows.shape[1])
+    if not float(covariance.diagonal().sum()) > 0:
+        raise DeclarationError(
+            f"{name}: the mapping returns the same w for all latents, so there is no space to walk in."
+        )
     ridge = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12)
     return torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(covariance)).to(rows)
 
@@ -289,12 +311,15 @@ class InnerLayer(Generator):
         image_range: tuple[float, float] | None = None,
     ):
         super().__init__()
+        if not isinstance(generator, nn.Module):
+            raise DeclarationError(f"a {type(generator).__name__} has no layers to enter; expected an `nn.Module`.")
         modules = {name: module for name, module in generator.named_modules() if name}
         if layer not in modules:
             raise UnknownName("layer", layer, modules)
         d = latent_dim if latent_dim is not None else getattr(generator, "latent_dim", None)
         if not isinstance(d, int):
             raise DeclarationError("The generator has no attribute `latent_dim`; write `latent_dim=` its latents.")
+        whole_number(layer, "draws", draws, 2)
         self.network = frozen_if_possible(generator)
         self.layer = layer
         self.name = f"{getattr(generator, 'name', type(generator).__name__)} from {layer}"
@@ -307,7 +332,7 @@ class InnerLayer(Generator):
         flat = features.flatten(1)
         most = min(draws - 1, flat.shape[1])
         count = min(64, most) if components is None else components
-        if not 1 <= count <= most:
+        if not isinstance(count, int) or not 1 <= count <= most:
             raise WrongShape(f"{self.name}: `components` is {count}; expected 1 to {most}, the features' own number.")
         mean = flat.mean(0)
         _, s, directions = torch.linalg.svd(flat - mean, full_matrices=False)

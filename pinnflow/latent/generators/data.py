@@ -68,16 +68,20 @@ def data_set(name: str) -> Callable[[Callable[..., ImageSet]], Callable[..., Ima
     return register
 
 
-def images_of(data: str | PathLike[str] | ImageSet | Tensor, **settings) -> ImageSet:
-    """The images meant by `data`: a name, the path of an .npz file, a tensor `[n, c, h, w]`, or a set itself.
+def images_of(data: str | PathLike[str] | ImageSet | Tensor | np.ndarray, **settings) -> ImageSet:
+    """The images meant by `data`: a name, the path of an .npz file, an array `[n, c, h, w]`, or a set itself.
 
     Raises:
         UnknownName: no data set has that name, and it is no .npz file.
     """
     if isinstance(data, ImageSet):
         return data
-    if isinstance(data, Tensor):
-        return ImageSet("images", data.to(torch.float32))
+    if isinstance(data, (Tensor, np.ndarray)):
+        return ImageSet("images", torch.as_tensor(data).to(torch.float32))
+    if not isinstance(data, (str, PathLike)):
+        raise TypeError(
+            f"a {type(data).__name__} is no set of images; expected a name, a path or an array [n, c, h, w]"
+        )
     if str(data) in DATA_SETS:
         return DATA_SETS[str(data)](**settings)
     if str(data).endswith(".npz"):

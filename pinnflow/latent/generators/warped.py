@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pinnflow.errors import DeclarationError, WrongShape
-from pinnflow.latent.generators.gate import Generator, checked_images
+from pinnflow.latent.generators.gate import Generator, checked_images, whole_number
 from pinnflow.latent.generators.readout import ellipse_features, fitted_features
 from pinnflow.latent.generators.registry import register_generator
 from pinnflow.latent.generators.renderers import feature_names, find_renderer, render
@@ -55,17 +55,19 @@ class WarpedGenerator(Generator):
         renderer: str = "ellipse",
     ):
         super().__init__()
-        if not 1 <= factors <= latent_dim:
+        least = {"latent_dim": 1, "factors": 1, "size": 8, "seed": 0}
+        given = {"latent_dim": latent_dim, "factors": factors, "size": size, "seed": seed}
+        for label, value in given.items():
+            whole_number("warped", label, value, least[label])
+        if factors > latent_dim:
             raise DeclarationError(
                 f"warped: `factors` is {factors} and `latent_dim` is {latent_dim}; expected 1 <= factors <= latent_dim."
             )
-        if not math.isfinite(warp) or (warp != 0 and latent_dim < 3):
+        if not isinstance(warp, (int, float)) or not math.isfinite(warp) or (warp != 0 and latent_dim < 3):
             raise DeclarationError(
-                f"warped: `warp` is {warp} with `latent_dim` {latent_dim}; a finite number is expected, and a plane "
+                f"warped: `warp` is {warp!r} with `latent_dim` {latent_dim}; a finite number is expected, and a plane "
                 f"can be turned by a third coordinate only where there are 3 or more. Write `warp=0` for a rotation."
             )
-        if size < 8:
-            raise DeclarationError(f"warped: `size` is {size} pixels; expected at least 8.")
         self.latent_dim = latent_dim
         self.image_shape = (find_renderer(renderer).channels, size, size)
         self.name = "warped"
