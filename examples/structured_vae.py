@@ -23,9 +23,10 @@ from pinnflow.errors import PinnflowError
 from pinnflow.latent.generators.moving import moving_images
 from pinnflow.latent.index import index_recovery
 from pinnflow.latent.likelihood import binarised, difference
+from pinnflow.latent.presets import PRESETS
 from pinnflow.latent.sequence_strips import plot_sequences
 from pinnflow.latent.sequences import sequence_error, sequence_likelihood
-from pinnflow.latent.structured_training import train_structured_vae
+from pinnflow.latent.structured_training import TRANSITIONS, train_structured_vae
 from pinnflow.latent.transitions import fit_linear_transition
 
 BEYOND = 8  # steps that are shown; 5 are learned
@@ -34,7 +35,12 @@ BEYOND = 8  # steps that are shown; 5 are learned
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="sprites", help="sprites, digits, or an .npz file with MNIST's arrays")
-    parser.add_argument("--transition", default="hamilton-jacobi", help="the equation of the potentials, or `linear`")
+    parser.add_argument(
+        "--transition",
+        default="hamilton-jacobi",
+        choices=sorted({*PRESETS, *TRANSITIONS} - {"none"}),
+        help="the equation of the potentials, or what moves codes without one",
+    )
     parser.add_argument("--output", default="structured", help="the folder that is written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="short trainings: to see that it runs")

@@ -174,6 +174,25 @@ def test_bound_of_sequences_grows_to_the_exact_likelihood():
     assert values[-1].value < log_p + 4 * values[-1].noise
 
 
+def test_draws_that_know_the_whole_sequence_give_a_closer_bound():
+    """They nearly reach the exact likelihood where draws that know x_0 alone are nats below it."""
+    exact = LinearFlowModel()
+    frames, k = exact.frames(16)
+    log_p = float(exact.log_likelihood(frames, k, range(exact.T + 1)).mean())
+    usual, refined = (sequence_likelihood(exact.model, frames, k, 8, refine=r, pixels=PIXELS) for r in (0, 200))
+    assert log_p - usual.value > 0.4
+    assert log_p - refined.value == pytest.approx(0.0, abs=0.2)
+    assert refined.value < log_p + 4 * refined.noise
+    assert refined.effective > 2 * usual.effective
+    usual, refined = (sequence_likelihood(exact.model, frames, k, 1, refine=r, pixels=PIXELS) for r in (0, 200))
+    assert log_p - usual.value > 5 > 10 * (log_p - refined.value)
+    still = StructuredVAE(exact.vae, Still(None, 3, 2), exact.T)
+    apart = sum(float(exact.log_likelihood(frames[t : t + 1], k, [0]).mean()) for t in range(exact.T + 1))
+    assert sequence_likelihood(still, frames, k, 8, refine=20, pixels=PIXELS).value == pytest.approx(apart, abs=0.1)
+    with pytest.raises(ValueError, match="refine"):
+        sequence_likelihood(still, frames, k, 8, refine=-1)
+
+
 def test_without_movement_a_sequence_is_images_that_have_nothing_to_do_with_each_other():
     exact = LinearFlowModel()
     frames, k = exact.frames(20)
