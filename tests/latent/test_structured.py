@@ -188,7 +188,7 @@ def test_draws_that_know_the_whole_sequence_give_a_closer_bound():
     assert log_p - usual.value > 5 > 10 * (log_p - refined.value)
     still = StructuredVAE(exact.vae, Still(None, 3, 2), exact.T)
     apart = sum(float(exact.log_likelihood(frames[t : t + 1], k, [0]).mean()) for t in range(exact.T + 1))
-    assert sequence_likelihood(still, frames, k, 8, refine=20, pixels=PIXELS).value == pytest.approx(apart, abs=0.1)
+    assert sequence_likelihood(still, frames, k, 8, refine=200, pixels=PIXELS).value == pytest.approx(apart, abs=0.1)
     with pytest.raises(ValueError, match="refine"):
         sequence_likelihood(still, frames, k, 8, refine=-1)
 
