@@ -78,6 +78,8 @@ TRANSITIONS: dict[str, MakeFlow] = {
 }
 """What moves codes, by name, as functions `(vae, K, T, seed) -> Flow`; the names of equations are others."""
 
+NETWORKS = ("potential", "helmholtz", "free")
+
 
 def make_transition(transition: str | MakeFlow, vae: VAE, K: int, steps: int, seed: int) -> Flow:
     """The flow meant by a name: of `TRANSITIONS`, or of an equation, whose potentials obey it.
@@ -115,7 +117,7 @@ def train_structured_vae(
     iterations: int = 2000,
     batch: int = 32,
     rate: float = 4e-3,
-    flow_rate: float = 1e-2,
+    flow_rate: float | None = None,
     seed: int = 0,
     time_limit: float | None = None,
     progress: Progress = None,
@@ -147,7 +149,8 @@ def train_structured_vae(
         warmup: share of the iterations over which the weight of the divergence rises from 0: with the whole weight from
             the start on, a short training leaves most of the codes unused.
         iterations, batch, rate: batches, sequences in each, and the largest step of Adam.
-        flow_rate: the largest step for the weights of the flow.
+        flow_rate: the largest step for the weights of the flow; None: 0.002 for networks (`potential`, `helmholtz`,
+            `free`), which larger ones spoil, else 0.01.
         seed: of weights, batches and noise.
         time_limit: seconds; None: no limit.
         progress: see `Loop`.
@@ -167,6 +170,8 @@ def train_structured_vae(
         )
     if index not in STEPS:
         raise UnknownName("way to treat the index", index, STEPS)
+    if flow_rate is None:
+        flow_rate = 2e-3 if transition in NETWORKS else 1e-2
     numbers = {"beta": beta, "agreement": agreement, "temperature": temperature, "warmup": warmup, "rate": rate}
     for name, value in (numbers | {"flow_rate": flow_rate}).items():
         size = "a positive number" if "rate" in name else "0 or more"
