@@ -121,7 +121,9 @@ class Barenblatt(Columns):
 
     $u_t = a \Delta u^m$ is solved by $u = s^{-\alpha} \left(C - k |z - \mu|^2 s^{-2 \beta}\right)_+^{1/(m-1)}$ with
     $s = t - t_0 + \tau$, $\beta = 1 / (d (m - 1) + 2)$, $\alpha = d \beta$, $k = \beta (m - 1) / (2 a m)$. Outside the
-    spot u is zero; on its edge derivatives jump, and the equation holds in the weak sense.
+    spot u is zero; on its edge derivatives jump, and the equation holds in the weak sense. Its radius at the start is
+    the distance of $\mu$ from the middle of the box plus a trained length, so that a spot whose centre is moved away
+    does not leave the box behind.
 
     Args:
         bounds, time, members, features: as for `Columns`.
@@ -138,7 +140,7 @@ class Barenblatt(Columns):
         self.beta = 1 / (d * (power - 1) + 2)
         self.steep = self.beta * (power - 1) / (2 * size * power)
         self.centres = nn.Parameter(0.5 * self.half * self.normal(generator, members, d))
-        self.log_radii = nn.Parameter(math.log(self.half * d**0.5) + 0.2 * self.normal(generator, members))
+        self.log_reaches = nn.Parameter(math.log(self.half * d**0.5) + 0.2 * self.normal(generator, members))
         self.log_delays = nn.Parameter(math.log(self.end - self.start) + 0.5 * self.normal(generator, members))
 
     def value(self, points: Tensor, weights: dict[str, Tensor], member: Tensor | None) -> Tensor:
@@ -147,7 +149,8 @@ class Barenblatt(Columns):
         s = t - self.start + delay  # [n, members]
         away = ((z[:, None] - self.center - own(weights["centres"], member)) ** 2).sum(dim=-1)
         # C from the radius of the spot at the start.
-        height = self.steep * own((2 * weights["log_radii"]).exp(), member) * delay ** (-2 * self.beta)
+        radius = torch.linalg.vector_norm(weights["centres"], dim=-1) + weights["log_reaches"].exp()
+        height = self.steep * own(radius**2, member) * delay ** (-2 * self.beta)
         inside = torch.relu(height - self.steep * away * s ** (-2 * self.beta))
         profile = inside if self.power == 2 else _root(inside, self.power - 1)
         return s ** (-self.dimension * self.beta) * profile

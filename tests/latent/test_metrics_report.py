@@ -20,15 +20,15 @@ def generator(**settings):
     return WarpedGenerator(**{"size": 12, **settings})
 
 
-class Still(Flow):
-    """Does not move, and has an equation that is violated by `ratio`."""
+class Slow(Flow):
+    """Moves a little, and has an equation that is violated by `ratio`."""
 
     def __init__(self, generator=None, ratio=0.0, latent_dim=8):
-        super().__init__(generator, latent_dim, 2, name="still", device="cpu")
+        super().__init__(generator, latent_dim, 2, name="slow", device="cpu")
         self.ratio = ratio
 
     def velocity(self, z, t, k=0):
-        return torch.zeros_like(z)
+        return torch.full_like(z, 1e-9)
 
     def residual(self, z, t, k=None):
         if self.ratio is None:
@@ -162,11 +162,11 @@ def test_raw_velocities_are_compared_at_equal_length():
 
 
 def test_violated_equation_is_flagged():
-    assert evaluate(Still(ratio=0.75), pairs=20).flags["still"] == ("PDE not satisfied",)
-    assert evaluate(Still(ratio=float("nan")), pairs=20).flags["still"] == ("PDE not satisfied",)
-    satisfied = evaluate(Still(ratio=1e-12), pairs=20)
-    assert satisfied.flags["still"] == ()
-    assert satisfied.values["still"]["residual"] == pytest.approx(1e-12)
+    assert evaluate(Slow(ratio=0.75), pairs=20).flags["slow"] == ("PDE not satisfied",)
+    assert evaluate(Slow(ratio=float("nan")), pairs=20).flags["slow"] == ("PDE not satisfied",)
+    satisfied = evaluate(Slow(ratio=1e-12), pairs=20)
+    assert satisfied.flags["slow"] == ()
+    assert satisfied.values["slow"]["residual"] == pytest.approx(1e-12)
     assert "1.0e-12" in str(satisfied)
 
 
@@ -176,24 +176,50 @@ def test_violated_equation_is_flagged():
 )
 def test_each_potential_has_to_satisfy_the_equation(norms, flag):
     """One that does not is not averaged away; single points where all terms are small are told apart from that."""
-    flow, asked = Still(ratio=0.2), []
+    flow, asked = Slow(ratio=0.2), []
     flow.residual_norms = lambda z, t, k: asked.append((z.shape, set(t.tolist()), set(k.tolist()))) or norms
     found = evaluate(flow, pairs=20)
-    assert found.flags["still"] == (flag,)
-    assert found.values["still"]["residual_norm"] == norms[1]
-    assert found.details["still"]["residual_norms"] == [0.02, norms[1]]
+    assert found.flags["slow"] == (flag,)
+    assert found.values["slow"]["residual_norm"] == norms[1]
+    assert found.details["slow"]["residual_norms"] == [0.02, norms[1]]
     assert asked == [((120, 8), {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}, {0, 1})]
 
 
+def test_potentials_that_leave_codes_where_they_are_are_flagged():
+    """The second of two moves a code to the right of zero only: about half of them, and fewer later."""
+
+    class Half(Slow):
+        def velocity(self, z, t, k=0):
+            k = torch.as_tensor(k, device=z.device).expand(len(z))
+            return torch.where(((k == 0) | (z[:, 0] < -1))[:, None], torch.ones_like(z), torch.zeros_like(z))
+
+    found = evaluate(Half(), pairs=4000)
+    (flag,) = found.flags["slow"]
+    still, moving = found.details["slow"]["moving"][1], found.details["slow"]["moving"][0]
+    assert moving == 1
+    # A code below -1 goes on by 0.35 / sqrt(8) = 0.124 a step until it is there.
+    ahead = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor([-1 - 0.35 / 8**0.5 * i for i in range(6)]))
+    assert still == pytest.approx(float(ahead.mean()), abs=0.02)
+    assert flag == f"potential 1 leaves codes where they are ({still:.0%} of the steps move one)"
+
+
 def test_a_flow_without_an_equation_has_no_residual():
-    assert "residual" not in evaluate(Still(ratio=None), pairs=20).values["still"]
+    assert "residual" not in evaluate(Slow(ratio=None), pairs=20).values["slow"]
 
 
 def test_a_flow_that_changes_no_image_is_flagged():
+    class Still(Slow):
+        def velocity(self, z, t, k=0):
+            return torch.zeros_like(z)
+
     found = evaluate(Still(generator()), pairs=60, quick=True)
-    assert "no visible change" in found.flags["still"]
-    assert found.values["still"]["concentration"] == pytest.approx(1 / 5)
-    assert found.values["still"]["vp"] == pytest.approx(1 / 2)
+    assert found.flags["slow"] == (
+        "potential 0 leaves codes where they are (0% of the steps move one)",
+        "potential 1 leaves codes where they are (0% of the steps move one)",
+        "no visible change",
+    )
+    assert found.values["slow"]["concentration"] == pytest.approx(1 / 5)
+    assert found.values["slow"]["vp"] == pytest.approx(1 / 2)
 
 
 def test_collapse_of_one_potential_is_flagged_by_its_number():
@@ -283,14 +309,14 @@ def test_a_new_metric_is_one_function():
         return {"radius": float(walks.path[0, 0].norm())}
 
     try:
-        assert "radius" in str(evaluate(Still(), pairs=20))
+        assert "radius" in str(evaluate(Slow(), pairs=20))
     finally:
         del METRICS["test"], COLUMNS["radius"]
 
 
 def test_flows_over_different_spaces_are_refused():
     with pytest.raises(ValueError, match="the flow `b` has another generator"):
-        evaluate({"a": Still(generator()), "b": Still(generator())})
+        evaluate({"a": Slow(generator()), "b": Slow(generator())})
     with pytest.raises(ValueError, match="no flow"):
         evaluate({})
 

@@ -376,3 +376,14 @@ def test_a_damaged_file_is_said_to_be(tmp_path):
         PotentialFlow.load(file)
     with pytest.raises(FileNotFoundError):
         PotentialFlow.load(tmp_path / "none.h5")
+
+
+def test_porous_medium_moves_codes_wherever_its_centres_are():
+    """The density is zero outside a spot, where codes would stay; the spot reaches the box from afar too."""
+    flow = PotentialFlow(None, 8, 3, "porous-medium")
+    with torch.no_grad():
+        flow.field.centres *= 20
+    z = flow.sample(500, 0)
+    for k in range(3):
+        assert float(flow.velocity(z, 1.0, k).detach().norm(dim=1).min()) > 0
+        assert flow.residual(z, torch.full((500,), 3.0), torch.full((500,), k)).max() < 1e-10

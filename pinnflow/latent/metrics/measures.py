@@ -135,6 +135,7 @@ def space(walks: Walks) -> dict[str, Any]:
         "variance": float(variance.mean()),
         "variance_least": float(variance.min()),
         "variances": variance.tolist(),
+        "moving": of_paths.moving_share(walks.path, walks.labels, walks.flow.potentials).tolist(),
         "drift": float(of_paths.log_density_drift(walks.path, walks.flow.log_density).mean()),
         "straightness": float(of_paths.straightness(walks.path).mean()),
         "length": float(of_paths.path_length(walks.path).mean()),
@@ -225,6 +226,9 @@ def flags(found: dict[str, Any]) -> tuple[str, ...]:
     elif found.get("variance_least", 1.0) < of_paths.COLLAPSE:
         worst = min(range(len(found["variances"])), key=found["variances"].__getitem__)
         warnings.append(f"collapse of potential {worst}")
+    for k, share in enumerate(found.get("moving", ())):
+        if share < of_paths.STILL:
+            warnings.append(f"potential {k} leaves codes where they are ({share:.0%} of the steps move one)")
     if not found.get("residual_norm", found.get("residual", 0.0)) <= of_paths.UNSATISFIED:
         warnings.append("PDE not satisfied")
     elif not found.get("residual", 0.0) <= of_paths.UNSATISFIED:

@@ -18,6 +18,7 @@ from pinnflow.latent.traversal import standard_normal
 
 COLLAPSE = 0.5  # an endpoint variance below this is flagged
 UNSATISFIED = 0.1  # a relative residual above this is flagged
+STILL = 0.5  # potentials that move codes in a smaller share of the steps are flagged
 
 
 def endpoint_variance(path: Tensor, labels: Tensor | Sequence[int], potentials: int | None = None) -> Tensor:
@@ -57,6 +58,22 @@ def log_density_drift(path: Tensor, log_density: Callable[[Tensor], Tensor] = st
 def path_length(path: Tensor) -> Tensor:
     """sum_i |z_i - z_{i-1}| of each walk, `[n]`, in the units of the latent space."""
     return torch.linalg.vector_norm(path[1:] - path[:-1], dim=-1).sum(dim=0)
+
+
+def moving_share(path: Tensor, labels: Tensor, potentials: int) -> Tensor:
+    """Share of the steps along each potential that move their code at all, `[K]`; 1 for one without walks.
+
+    A density that is zero somewhere, or a potential that is flat there, leaves codes where they are.
+
+    Args:
+        path: codes along the walks, `[steps + 1, n, d]`.
+        labels: the potential of each walk, `[n]`.
+        potentials: K.
+    """
+    moves = (path[1:] != path[:-1]).any(dim=-1).to(path.dtype).mean(dim=0)
+    count = torch.bincount(labels, minlength=potentials)
+    total = moves.new_zeros(potentials).index_add(0, labels, moves)
+    return torch.where(count > 0, total / count.clamp(min=1), 1.0)
 
 
 def straightness(path: Tensor) -> Tensor:
