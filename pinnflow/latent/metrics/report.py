@@ -23,8 +23,8 @@ class Report:
     Attributes:
         values: `{flow: {measure: number}}`, controls included.
         details: `{flow: {measure: list}}`: the movement matrix, the matched factors, variances by potential, ...
-        flags: `{flow: sentences}`: `collapse`, `PDE not satisfied`, `no visible change`, potentials that leave codes where
-            they are.
+        flags: `{flow: sentences}`: `collapse`, `PDE not satisfied`, `no visible change`, potentials that
+            leave codes where they are.
         controls: which of the flows are controls.
         settings: how it was measured.
     """
