@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +29,8 @@ class Mixture(Flow):
                 f"`weights` has shape {tuple(weights.shape)}; each row needs a weight for each of the "
                 f"{flow.potentials} potentials of `{flow.name}`"
             )
+        if not bool(torch.isfinite(weights).all()):
+            raise ValueError(f"`weights` are {weights.tolist()}; they must be finite numbers")
         super().__init__(
             flow.generator,
             flow.latent_dim,
@@ -54,8 +58,8 @@ class Mixture(Flow):
 class Chain(Flow):
     """One walk after another: the first potential for so many steps, then the next, and so on.
 
-    The time starts anew with each part, as in a walk along that potential alone; after the last part its potential goes
-    on.
+    The time starts anew with each part, as in a walk along that potential alone, whatever the integrator; after the
+    last part its potential goes on. Steps `start + 1` to `start + steps` of the chain are walked.
 
     Args:
         flow: whose potentials are walked along.
@@ -64,9 +68,12 @@ class Chain(Flow):
     """
 
     def __init__(self, flow: Flow, parts: Sequence[tuple[int, int]], *, name: str | None = None):
-        parts = [(int(k), int(steps)) for k, steps in parts]
-        if not parts or any(steps < 1 for _, steps in parts):
-            raise ValueError("`parts` must be one or more pairs (potential, number of steps), such as [(0, 3), (2, 3)]")
+        parts = list(parts)
+        if not parts or not all(_is_part(part) for part in parts):
+            raise ValueError(
+                f"`parts` is {parts!r}; it must be one or more pairs (potential, number of steps), such as "
+                "[(0, 3), (2, 3)]"
+            )
         for k, _ in parts:
             flow.index(k, 1)
         super().__init__(
@@ -94,3 +101,45 @@ class Chain(Flow):
             which, own = torch.where(here, potential, which), torch.where(here, t - begin, own)
             begin += steps
         return self.flow.velocity(z, own, which)
+
+    def traverse(
+        self, z, potential=0, steps=6, step_length=0.35, direction=1, *, integrator="euler", start=0
+    ) -> Tensor:
+        """As `Flow.traverse`: the walks along the parts, one from the end of the other."""
+        z, *_ = self._read(z, potential, steps, step_length, direction, integrator)
+        path = [z[None]]
+        for k, count, begun in self._pieces(start, steps):
+            walk = self.flow.traverse(
+                path[-1][-1], k, count, step_length, direction, integrator=integrator, start=begun
+            )
+            path.append(walk[1:])
+        return torch.cat(path)
+
+    def inverse(self, z, potential=0, steps=6, step_length=0.35, direction=1, *, integrator="euler", start=0) -> Tensor:
+        """As `Flow.inverse`: the parts walked back, the last one first."""
+        z, *_ = self._read(z, potential, steps, step_length, direction, integrator)
+        path = [z[None]]
+        for k, count, begun in reversed(self._pieces(start, steps)):
+            walk = self.flow.inverse(path[-1][-1], k, count, step_length, direction, integrator=integrator, start=begun)
+            path.append(walk[1:])
+        return torch.cat(path)
+
+    def _pieces(self, start: int, steps: int) -> list[tuple[int, int, int]]:
+        """`(potential, steps, steps of its part made before)` for the steps start + 1 to start + steps of the chain."""
+        found, begin = [], 0
+        for i, (k, count) in enumerate(self.parts):
+            end = begin + count if i + 1 < len(self.parts) else max(begin + count, start + steps)
+            first, last = max(begin, start), min(end, start + steps)
+            if last > first:
+                found.append((k, last - first, first - begin))
+            begin += count
+        return found
+
+
+def _is_part(part: Any) -> bool:
+    try:
+        k, steps = part
+    except (TypeError, ValueError):
+        return False
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in (k, steps))
+    return whole and steps >= 1

@@ -331,7 +331,7 @@ class Flow:
         if bool(bad.any()):
             raise NonFinite(
                 f"the walk of `{self.name}` left the finite numbers at step {int(bad.nonzero()[0])}; "
-                "use a `step_length`, or a shorter one"
+                "use a `step_length`, or a shorter one, unless the velocity itself is not finite there"
             )
         return path
 
@@ -340,7 +340,7 @@ def unit(v: Tensor) -> Tensor:
     """v / |v| by row; zero, with a zero derivative, where v is zero."""
     # The largest entry goes first, so that tiny and huge velocities neither underflow nor overflow when squared.
     largest = v.detach().abs().amax(dim=-1, keepdim=True)
-    nonzero = largest > 0
+    nonzero = largest != 0  # NaN is no zero velocity
     scaled = torch.where(nonzero, v / torch.where(nonzero, largest, 1.0), torch.ones_like(v))
     return torch.where(nonzero, scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True), torch.zeros_like(v))
 
