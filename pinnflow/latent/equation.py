@@ -95,11 +95,16 @@ class Equation:
             worst = torch.maximum(worst, torch.where(size > 0, share, 0.0))
         return worst
 
-    def norms(self, module: nn.Module, points: Tensor, k: Tensor, density: bool = False) -> dict[int, float]:
-        """||r|| / ||terms|| of the worst equation over the rows of each potential, `{potential: number}`.
+    def norms(
+        self, module: nn.Module, points: Tensor, k: Tensor, *, holding: Collection[str] = (), density: bool = False
+    ) -> dict[int, float]:
+        """||r|| / ||terms|| of the worst statement over the rows of each potential, `{potential: number}`.
+
+        Conditions are measured by the fields: ||r|| / ||fields||.
 
         Args:
             module, points, k: as for `residuals`.
+            holding: conditions that hold by construction; they are left out.
             density: whether the first output is a density, by which the equations are then divided.
         """
         rows = _PerPotential(k)
@@ -108,6 +113,8 @@ class Equation:
         for terms in self._terms(module, points, k).values():
             size = (terms / unit).square().sum(dim=1)
             worst = torch.maximum(worst, rows.ratios((terms / unit).sum(dim=1).square(), size).sqrt())
+        for r, size in self._conditions(module, points, k, holding):
+            worst = torch.maximum(worst, rows.ratios(r.square(), size).sqrt())
         return dict(zip(rows.found.tolist(), worst.tolist(), strict=True))
 
     def disobedience(
@@ -140,7 +147,6 @@ class Equation:
         """
         total = points.new_zeros(())
         equations = [name for name in self._equations if name not in holding]
-        conditions = [name for name in self.names if name not in self._equations and name not in holding]
         rows = _PerPotential(k)
         if equations:
             first = self._terms(module, points, k, equations, generator)
@@ -154,11 +160,18 @@ class Equation:
                 total = total + (1 - by_row) * rows.ratios(square, size).mean()
                 if by_row:
                     total = total + by_row * (square / size.clamp(min=1e-30)).mean()
-        if conditions:
-            values = self._of(points).residuals(ForRows(module, k), dict.fromkeys(conditions, points))
-            size = module(points, k).square().mean(dim=1)
-            total = total + sum(rows.ratios(r.square(), size).mean() for r in values.values())
+        for r, size in self._conditions(module, points, k, holding):
+            total = total + rows.ratios(r.square(), size).mean()
         return total
+
+    def _conditions(self, module, points, k, holding):
+        """Residuals of the conditions that do not hold by construction, and the squares of the fields, `[n]` each."""
+        names = [name for name in self.names if name not in self._equations and name not in holding]
+        if not names:
+            return []
+        values = self._of(points).residuals(ForRows(module, k), dict.fromkeys(names, points))
+        size = module(points, k).square().mean(dim=1)
+        return [(r, size) for r in values.values()]
 
     def _terms(self, module, points, k, names=None, generator=None):
         """Terms of the named equations, `{name: [n, terms]}`; estimates with a `generator` and many dimensions."""

@@ -264,17 +264,24 @@ class PotentialFlow(TrainedFlow):
             return self.equation.relative(self.field, self.equation.points(z, t), self.index(k, len(z)))
 
     def residual_norms(self, z: Tensor, t: float | Tensor, k: Tensor) -> dict[int, float]:
-        """||r|| / ||terms|| over the rows of each potential, `{potential: number}`; the worst equation.
+        """||r|| / ||terms|| over the rows of each potential, `{potential: number}`; the worst equation or condition.
 
         Unlike the rows' own ratios not ruled by rows where all terms are small, and unlike a norm over all rows not by
         the largest potential. Density equations are divided by the density, so that they count where it is low too.
+        Conditions that do not hold by construction are measured by the fields: ||r|| / ||u||.
 
         Args:
             z, t, k: as for `residual`, k one for each row.
         """
         with torch.no_grad():
             z = self.codes(z)
-            return self.equation.norms(self.field, self.equation.points(z, t), self.index(k, len(z)), self.logarithmic)
+            return self.equation.norms(
+                self.field,
+                self.equation.points(z, t),
+                self.index(k, len(z)),
+                holding=self.holding,
+                density=self.logarithmic,
+            )
 
     def disobedience(
         self, z: Tensor, t: Tensor, k: Tensor, generator: torch.Generator | None = None, by_row: float = 0.0

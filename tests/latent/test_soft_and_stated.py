@@ -201,6 +201,18 @@ def test_initial_values_hold_by_construction(first):
 def test_a_slope_without_a_value_and_what_cannot_be_read_stay_terms_of_the_training():
     alone = begun(0, (rise, lambda z: 0))
     assert alone.holding == frozenset()
+    # They count in the norms: here by hand, where the condition is the worst statement.
+    z, t, k = rows(alone)
+    points = alone.equation.points(z, t)
+    r = alone.equation.residuals(alone.field, points, k)["condition 1"].detach()
+    u = alone.field(points, k)[:, 0].detach()
+    with torch.no_grad():
+        equation_alone = alone.equation.norms(alone.field, points, k, holding={"condition 1"})
+    found = alone.residual_norms(z, t, k)
+    for i in (0, 1):
+        share = float(r[k == i].norm() / u[k == i].norm())
+        assert found[i] == pytest.approx(max(equation_alone[i], share), rel=1e-10)
+        assert share > 0.1
     strange = begun(0, (value, lambda z: Heaviside(z[0])))
     assert strange.holding == frozenset()
     z, t, k = rows(strange)
