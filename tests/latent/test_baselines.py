@@ -320,6 +320,23 @@ def test_local_jacobian_refuses_what_needs_derivatives_of_singular_vectors():
         flow.transported_log_density(flow.sample(2))
 
 
+def test_local_directions_come_back_along_the_walks_that_were_made():
+    """Where singular values cross, the end alone does not tell which vector was followed."""
+    flow = LocalJacobian(WarpedGenerator(warp=1.0, size=12), potentials=5, samples=16, **CPU).fit()
+    z, k, direction = flow.sample(10), torch.arange(10) % 5, torch.tensor([1, -1] * 5)
+    path = flow.traverse(z, k, direction=direction)
+    other = flow.traverse(z, k, 3)
+    assert torch.equal(flow.inverse(path[-1], k, direction=direction), path.flip(0))
+    assert torch.equal(flow.inverse(other[-1, 3:5], k[3:5], 3), other[:, 3:5].flip(0))
+    assert len(flow._walks) == 2  # looking back is no walk
+    straight = LocalJacobian(Linear(), potentials=2, **CPU).fit()
+    z = straight.sample(3)
+    path = straight.traverse(z, 0)
+    back = straight.inverse(path[-1], 1)  # another potential than was walked along
+    assert torch.allclose(straight.traverse(back[-1], 1)[-1], path[-1])
+    assert not torch.allclose(back[-1], z, atol=0.1)
+
+
 @pytest.mark.parametrize("name", ["sefa", "ganspace", "local-jacobian"])
 def test_a_baseline_that_was_not_fitted_says_so(name):
     flow = baseline(name, Linear(), potentials=2, **CPU)

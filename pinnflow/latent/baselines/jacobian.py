@@ -87,9 +87,9 @@ class LocalJacobian(Flow):
 
     A singular vector has no sign. At a single code the one is taken that points along the k-th eigenvector of the mean
     of J^T J (from `fit`); along a walk the vector is followed: the next one is the singular vector with the largest
-    overlap with the last, also where singular values cross and it is no longer the k-th. `inverse` takes its first
-    vector at the end of the walk by the rule for a single code, so it comes back to the start only of walks along
-    which rank and sign have not changed.
+    overlap with the last, also where singular values cross and it is no longer the k-th. `inverse` knows the last walks
+    of this flow; of others it takes the first vector at the end of the walk by the rule for a single code, so it comes
+    back to the start only of walks along which rank and sign have not changed.
 
     Args: as for `LinearFlow`.
         samples: codes over which the mean is taken; by default 256, and in many dimensions fewer (16 from 512 on).
@@ -137,15 +137,27 @@ class LocalJacobian(Flow):
 
     def traverse(self, z, potential=0, steps=6, step_length=0.35, direction=1, *, integrator="euler", start=0):
         """As `Flow.traverse`, following the singular vector that the walk began with."""
-        return Flow.traverse(
-            self._walker(), z, potential, steps, step_length, direction, integrator=integrator, start=start
-        )
+        walker = self._walker()
+        walk = Flow.traverse(walker, z, potential, steps, step_length, direction, integrator=integrator, start=start)
+        self._walks = walker._walks
+        return walk
 
     def inverse(self, z, potential=0, steps=6, step_length=0.35, direction=1, *, integrator="euler", start=0):
-        """As `Flow.inverse`, following the singular vector that is the k-th at z."""
-        return Flow.inverse(
-            self._walker(), z, potential, steps, step_length, direction, integrator=integrator, start=start
-        )
+        """As `Flow.inverse`: the last walks of this flow, else following the vector that is the k-th at z."""
+        z, k, sign = self._read(z, potential, steps, step_length, direction, integrator)
+        settings = {"integrator": integrator, "start": start}
+        signs = sign.reshape(-1).expand(len(z))
+        path = self._remembered(z, steps).flip(0)
+        found = ~torch.isnan(path[-1]).any(dim=1)
+        if bool(found.any()):  # a remembered walk counts only if it is one with these arguments
+            again = Flow.traverse(
+                self._walker(), path[-1, found], k[found], steps, step_length, signs[found], **settings
+            )
+            found[found.clone()] = (again[-1] - z[found]).abs().amax(dim=1) < 1e-6
+        lost = ~found
+        if bool(lost.any()):
+            path[:, lost] = Flow.inverse(self._walker(), z[lost], k[lost], steps, step_length, signs[lost], **settings)
+        return path
 
     def transported_log_density(self, *args, **settings) -> Tensor:
         """Not served: it needs the derivative of singular vectors."""
@@ -156,6 +168,7 @@ class LocalJacobian(Flow):
         self._reference()
         walker = copy(self)
         walker._last = None
+        walker._walks = copy(self._walks)
         return walker
 
     def _reference(self) -> Tensor:

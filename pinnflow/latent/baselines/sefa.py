@@ -59,7 +59,7 @@ class SeFa(LinearFlow):
         self.form_used: str | None = None
 
     def fit(self, **settings) -> SeFa:
-        """Finds the directions; `strengths` are the eigenvalues of the weights, largest first."""
+        """Finds the directions, the strongest first."""
         generator = needed(self.generator, self.name)
         weights = self._weights() if self.form in ("auto", "weights") else None
         if weights is not None:
