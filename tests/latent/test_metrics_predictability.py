@@ -152,6 +152,9 @@ def test_the_report_says_chance_and_protocol():
     text = str(variation_predictability(*pairs(n=90), repeats=2, epochs=2))
     for part in ("K = 3", "chance 0.333", "90 pairs", "10%", "2 epochs", "2 repeats"):
         assert part in text
+    alone = str(variation_predictability(*pairs(n=90), repeats=1, epochs=1))
+    assert "1 repeat)" in alone
+    assert "+-" not in alone  # one repeat has no spread
 
 
 def test_wrong_input_is_named():
@@ -166,5 +169,9 @@ def test_wrong_input_is_named():
         variation_predictability(before, after, [1, 1, *[0] * 58])
     with pytest.raises(ValueError, match="`share` is 1"):
         variation_predictability(before, after, labels, share=1)
+    with pytest.raises(ValueError, match="`repeats` is 0"):
+        variation_predictability(before, after, labels, repeats=0)
+    with pytest.raises(ValueError, match="`epochs` is 0"):
+        variation_predictability(before, after, labels, epochs=0)
     with pytest.raises(NonFinite, match="`after`"):
         variation_predictability(before, after * torch.inf, labels)

@@ -127,6 +127,37 @@ def test_a_factor_that_falls_steadily_is_as_good_as_one_that_rises():
     assert evaluate(flow, controls=False, **SMALL).values["mine"]["strict"] == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"pairs": 0}, ValueError, "`pairs` is 0"),
+        ({"pairs": 2.5}, ValueError, r"`pairs` is 2\.5"),
+        ({"repeats": 0}, ValueError, "`repeats` is 0"),
+        ({"points": 0}, ValueError, "`points` is 0"),
+        ({"attributes": lambda x: x.flatten(1)[:, :2], "frames": 2}, ValueError, "`frames` is 2, too few to see"),
+        ({"labelled": (torch.rand(9, 1, 8, 8), torch.arange(9) % 3)}, WrongShape, r"learned from \(1, 8, 8\)"),
+    ],
+)
+def test_reports_that_cannot_be_made_say_why(settings, error, message):
+    """No repeat gave a VP of NaN; the others came as errors of torch, or of the measure that met them first."""
+    flow = RandomDirections(generator(), potentials=3, device="cpu", name="mine")
+    with pytest.raises(error, match=message):
+        evaluate(flow, **{"pairs": 60, "controls": False, **settings})
+
+
+def test_what_is_no_flow_is_refused():
+    with pytest.raises(TypeError, match="`evaluate` was given a WarpedGenerator; expected a flow"):
+        evaluate(generator())
+    with pytest.raises(TypeError, match="given a list"):
+        evaluate([RandomDirections(None, 3)])
+
+
+def test_a_report_without_images_says_k_and_nothing_of_vp():
+    found = str(evaluate(RandomDirections(None, 3, 2, device="cpu"), pairs=20))
+    assert "20 walks of 6 steps, length 0.35; K = 2; seed 0" in found
+    assert "VP" not in found
+
+
 def test_quick_has_one_repeat_and_fewer_controls():
     flow = RandomDirections(generator(), potentials=3, device="cpu", name="mine")
     found = evaluate(flow, quick=True, pairs=150)
@@ -145,7 +176,7 @@ def test_flows_of_different_k_have_controls_of_their_own():
     assert found.values["random, K = 7"]["chance"] == pytest.approx(1 / 7)
     assert found.values["oracle, K = 2"]["chance"] == pytest.approx(1 / 2)
     assert found.values["oracle, K = 7"]["chance"] == pytest.approx(1 / 5)  # there are five factors
-    assert "K = 2, 5, 7" in str(found)
+    assert "K = 2, 7; VP" in str(found)
 
 
 def test_a_flow_named_like_a_control_keeps_its_name():
@@ -289,6 +320,7 @@ def test_median_and_range_over_fits():
     assert values[0] < values[2]
     assert "seeds 0, 1, 2" in str(found)
     assert f"{values[1]:.3f} ({values[0]:.3f} to {values[2]:.3f})" in found.to_markdown()
+    assert "| 0.500 |" in found.to_markdown()  # chance, from 0.500 to 0.500
     json.dumps(found.to_dict())
 
 

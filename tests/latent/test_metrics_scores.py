@@ -100,3 +100,5 @@ def test_wrong_input_is_named():
         mutual_information_gap(GRID, GRID[:, 0])
     with pytest.raises(NonFinite, match="`codes` is not finite in row 1"):
         mutual_information_gap(np.where(np.arange(100)[:, None] == 1, np.nan, GRID), GRID)
+    with pytest.raises(ValueError, match="`bins` is 1"):
+        mutual_information_gap(GRID, GRID, bins=1)

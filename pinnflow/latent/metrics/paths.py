@@ -138,6 +138,7 @@ def logistic_classifier(
     Raises:
         WrongShape: not one class for each input.
     """
+    shape = torch.as_tensor(inputs).shape[1:]
     x = torch.as_tensor(inputs).double().flatten(1)
     y = torch.as_tensor(classes, device=x.device).long()
     if y.shape != x.shape[:1]:
@@ -158,7 +159,17 @@ def logistic_classifier(
     with torch.enable_grad():
         optimiser.step(loss)
     matrix, shift = weight.detach(), offset.detach()
-    return lambda new: (new.to(matrix).flatten(1) - centre) / scale @ matrix + shift
+
+    def scores(new: Tensor) -> Tensor:
+        flat = new.to(matrix).flatten(1)
+        if flat.shape[1] != len(matrix):
+            raise WrongShape(
+                f"the classifier has learned from {tuple(shape)}, and is asked about {tuple(new.shape[1:])}; give it "
+                "codes or images of the same generator"
+            )
+        return (flat - centre) / scale @ matrix + shift
+
+    return scores
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pinnflow.errors import NonFinite, WrongShape
+from pinnflow.latent.traversal import positive
 
 WIDTH = 16  # channels of the first convolution
 BATCH = 32
@@ -63,9 +64,11 @@ class Predictability:
         return 1 / self.classes
 
     def __str__(self) -> str:
+        several = len(self.scores) > 1
+        spread = f" +- {self.spread:.3f}" if several else ""
         return (
-            f"VP {self.mean:.3f} +- {self.spread:.3f} (K = {self.classes}, chance {self.chance:.3f}, "
-            f"{self.pairs} pairs, {self.share:.0%} to learn from, {self.epochs} epochs, {len(self.scores)} repeats)"
+            f"VP {self.mean:.3f}{spread} (K = {self.classes}, chance {self.chance:.3f}, {self.pairs} pairs, "
+            f"{self.share:.0%} to learn from, {self.epochs} epochs, {len(self.scores)} repeat{'s' * several})"
         )
 
 
@@ -93,7 +96,7 @@ def variation_predictability(
     Raises:
         WrongShape: the images or labels do not belong together.
         NonFinite: an image is not finite.
-        ValueError: fewer than two labels, or too few pairs to learn from one of each label.
+        ValueError: fewer than two labels, or too few pairs to learn from one of each label; numbers that make no sense.
 
     Source: Zhu, Xu, Tao, ECCV 2020; deviations in the head of this file.
     """
@@ -106,6 +109,8 @@ def variation_predictability(
     k, classes = canonical(labels, len(before))
     if classes < 2:
         raise ValueError(f"`labels` holds {classes} label; to tell walks apart takes two or more")
+    positive("repeats", repeats)
+    positive("epochs", epochs)
     if not 0 < share < 1:
         raise ValueError(f"`share` is {share}; it must lie between 0 and 1")
     fewest = int(torch.bincount(k).min())

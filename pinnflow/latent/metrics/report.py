@@ -13,7 +13,7 @@ from pinnflow.latent.metrics.controls import Attractor, Oracle, RandomDirections
 from pinnflow.latent.metrics.measures import COLUMNS, flags, measure
 from pinnflow.latent.metrics.paths import logistic_classifier, path_length
 from pinnflow.latent.metrics.walks import Plan, Reader, draw_labels, walk
-from pinnflow.latent.traversal import Flow
+from pinnflow.latent.traversal import Flow, positive
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Report:
     def _title(self) -> str:
         s = self.settings
         length = "raw velocities" if s["step_length"] is None else f"length {s['step_length']:g}"
-        kinds = sorted({round(1 / row["chance"]) for row in self.values.values() if "chance" in row})
+        told = f"VP: 10 % of the pairs to learn from, {s['repeats']} repeat{'s' * (s['repeats'] != 1)}; "
         return (
-            f"{s['pairs']} walks of {s['steps']} steps, {length}; K = {', '.join(map(str, kinds)) or '1'}; "
-            f"VP: 10 % of the pairs to learn from, {s['repeats']} repeat{'s' * (s['repeats'] != 1)}; seed {s['seed']}"
+            f"{s['pairs']} walks of {s['steps']} step{'s' * (s['steps'] != 1)}, {length}; "
+            f"K = {', '.join(map(str, s['potentials']))}; {told if 'vp' in self._columns() else ''}seed {s['seed']}"
         )
 
     def _columns(self) -> list[str]:
@@ -131,8 +131,9 @@ def evaluate(
     Raises:
         ValueError: no flow, flows over different latent spaces, or both `classifier` and `labelled`.
     """
-    flows = dict(flow) if isinstance(flow, Mapping) else {flow.name: flow}
-    first = _same_space(flows)
+    first, flows = _same_space(flow)
+    for label, value in (("pairs", pairs), ("repeats", repeats), ("frames", frames), ("points", points)):
+        positive(label, value)
     if classifier is not None and labelled is not None:
         raise ValueError("give a `classifier` or `labelled` data to fit one to, not both")
     on_codes = labelled is not None and labelled[0].dim() == 2
@@ -164,6 +165,7 @@ def evaluate(
         labels = draw_labels(len(z), one.potentials, seed)
         found[name] = measure(walk(one, z, labels, length_of, plan, before))
     settings = {
+        "potentials": sorted({one.potentials for one in flows.values()}),
         "pairs": len(z),
         "steps": steps,
         "step_length": step_length,
@@ -200,7 +202,12 @@ def _mean_step(flow, z, plan):
     return float(path_length(path).mean()) / plan.steps or 1.0
 
 
-def _same_space(flows):
+def _same_space(flow):
+    """`(first flow, {name: flow})` of what `evaluate` was given."""
+    flows = dict(flow) if isinstance(flow, Mapping) else {getattr(flow, "name", ""): flow}
+    for one in flows.values():
+        if not isinstance(one, Flow):
+            raise TypeError(f"`evaluate` was given a {type(one).__name__}; expected a flow or {{name: flow}}")
     if not flows:
         raise ValueError("`evaluate` was given no flow; expected a flow or {name: flow}")
     first = next(iter(flows.values()))
@@ -210,7 +217,7 @@ def _same_space(flows):
                 f"the flow `{name}` has another generator or latent dimension ({one.latent_dim}) than the first "
                 f"({first.latent_dim}); evaluate them in separate reports"
             )
-    return first
+    return first, flows
 
 
 def _report(found, controls, settings):
@@ -323,8 +330,8 @@ def _cell(row, key):
 def _range_cell(row, extent, key):
     if key not in row:
         return "-"
-    low, high = extent[key]
-    return f"{_number(row[key], key)} ({_number(low, key)} to {_number(high, key)})"
+    middle, low, high = (_number(value, key) for value in (row[key], *extent[key]))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def _number(value, key):

@@ -34,6 +34,8 @@ def mutual_information_gap(codes, factors, *, bins: int = 20) -> float:
 
     Source: Chen et al., Isolating sources of disentanglement in VAEs (NeurIPS 2018).
     """
+    if bins < 2:
+        raise ValueError(f"`bins` is {bins}; it takes two or more to tell values apart")
     codes, factors = _read(codes, factors)
     cells = [_cells(column, bins) for column in codes.T]
     gaps = []

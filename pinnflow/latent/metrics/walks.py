@@ -88,6 +88,11 @@ def walk(
         before: images of z, if they are known already.
     """
     labels = labels.to(flow.device)
+    if plan.attributes is not None and len(labels[: plan.frames].unique()) < flow.potentials:
+        raise ValueError(
+            f"`frames` is {plan.frames}, too few to see walks of all {flow.potentials} potentials of `{flow.name}`; "
+            f"give {10 * flow.potentials} or more, and as many pairs"
+        )
     path = flow.traverse(z, labels, plan.steps, step_length, integrator=plan.integrator)
     after = frames = None
     if flow.generator is not None:
