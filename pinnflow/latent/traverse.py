@@ -170,7 +170,10 @@ def _check(tour: Tour) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"The directory `{folder}` cannot be made: {error.strerror}.") from None
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"Nothing can be written to the directory `{folder}`.")
 

@@ -151,6 +151,12 @@ def test_torchscript_file_needs_its_latent_dimension(tmp_path):
         explore(Tour(output=tmp_path, generator=str(tmp_path / "small.pt"), **SHORT))
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(FileExistsError, match="The directory `.*taken` cannot be made"):
+        explore(Tour(output=tmp_path / "taken", **SHORT))
+
+
 def test_images_that_no_picture_can_show_are_refused_before_the_training(tmp_path):
     class FourChannels(torch.nn.Module):
         def forward(self, z):
