@@ -153,7 +153,7 @@ def test_torchscript_file_needs_its_latent_dimension(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(FileExistsError, match="The directory `.*taken` cannot be made"):
+    with pytest.raises(FileExistsError, match=r"The directory `.*taken` cannot be made"):
         explore(Tour(output=tmp_path / "taken", **SHORT))
 
 
