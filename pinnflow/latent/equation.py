@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+from sympy import Eq
 from torch import Tensor, nn
 
 import pinnflow
@@ -28,7 +29,7 @@ class Equation:
 
     Attributes:
         time: the place of the time among the columns of points.
-        horizon: the end of the time axis.
+        begin, horizon: the ends of the time axis.
         order: of the highest derivative in the equations.
 
     Raises:
@@ -58,11 +59,17 @@ class Equation:
             if len(one.args) != len(problem.coordinates):
                 raise DeclarationError(f"the field `{one}` must depend on all coordinates {problem.coordinates}")
         self.time = problem.columns.index(problem.time)
-        self.horizon = float(problem.bounds[problem.time][1])
+        self.begin, self.horizon = map(float, problem.bounds[problem.time])
         equations = [block for block in problem.blocks if block.kind == "equation"]
         self._equations = [block.name for block in equations]
         self.order = max(atom.order for block in equations for part in block.parts for atom in part.atoms)
+        if self.order == 0:
+            raise DeclarationError(
+                f"no derivative stands in `{equations[0].statement}`, so it says nothing of how a potential changes; "
+                f"write an equation such as `Eq({problem.fields[0]}.diff({problem.time}), ...)`"
+            )
         self._compiled: dict[tuple, Any] = {}
+        self._apart: dict[str, tuple[Problem | None, dict[tuple, Any]]] = {}
 
     @property
     def equations(self) -> tuple[str, ...]:
@@ -179,10 +186,47 @@ class Equation:
         compiled = self._of(points, LINES if estimated else None)
         if estimated:
             compiled.coin.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return compiled.terms(ForRows(module, k), dict.fromkeys(self._equations if names is None else names, points))
+        found = compiled.terms(ForRows(module, k), dict.fromkeys(self._equations if names is None else names, points))
+        if not estimated and self.latent_dim <= MANY:
+            for name in [name for name, terms in found.items() if terms.shape[1] == 1]:
+                found[name] = self._terms_apart(name, found[name], module, points, k)
+        return found
+
+    def _terms_apart(self, name, terms, module, points, k):
+        """Second derivatives one by one, where a Laplacian stands alone and nothing else could measure it."""
+        if name not in self._apart:
+            self._apart[name] = (
+                _summands(next(one for one in self.problem.blocks if one.name == name), self.problem),
+                {},
+            )
+        summands, made = self._apart[name]
+        if summands is None:
+            return terms
+        compiled = compiled_for(points, summands, made)
+        values = compiled.residuals(
+            ForRows(module, k), dict.fromkeys([block.name for block in summands.blocks], points)
+        )
+        return torch.stack(list(values.values()), dim=1)
 
     def _of(self, points, lines=None):
         return compiled_for(points, self.problem, self._compiled, lines)
+
+
+def _summands(block: Any, problem: Problem) -> Problem | None:
+    """The summands of an equation as equations of their own, or None where there is one only."""
+    if len(block.parts) > 1 or len(block.parts[0].terms) < 2:
+        return None
+    (part,) = block.parts
+    values = {}
+    for atom in part.atoms:
+        if atom.pins or len(atom.orders) != len(problem.columns):
+            return None
+        value = atom.field
+        for column, order in zip(problem.columns, atom.orders, strict=True):
+            value = value.diff(column, order) if order else value
+        values[atom.symbol] = value
+    apart = [Eq(term.xreplace(values), 0) for term in part.terms]
+    return Problem(apart, problem.domain, time=problem.time)
 
 
 class _PerPotential:

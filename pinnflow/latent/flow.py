@@ -45,8 +45,8 @@ class PotentialFlow(TrainedFlow):
         latent_dim: d; by default the generator's attribute `latent_dim`.
         potentials: K.
         pde: `wave`, `hamilton-jacobi`, `hamilton-jacobi-source`, `heat`, `fokker-planck`, `porous-medium`, or a
-            `Problem` over a time and a vector coordinate of d components. Only its equations and conditions count; the
-            end of its time axis is the horizon up to which a soft equation is trained.
+            `Problem` over a time and a vector coordinate of d components. Only its equations and conditions count; a
+            soft equation is trained along its time axis, and at the times 1 to `steps` of the walks.
         form: `exact` raises where no family is known, `soft` trains a network for the equation, `none` trains a network
             without it; `auto` is exact where that is possible, else soft.
         velocity: what moves a sample, a vector expression in sympy such as `-grad(log(rho), z)`; by default the

@@ -375,4 +375,6 @@ class Obedience(Objective):
         step = torch.randint(len(codes), (self.rows,), generator=draw).to(walk.k.device)
         outward, late = torch.rand(2, self.rows, generator=draw, dtype=torch.float64).to(codes)
         z = codes[step, row] * (1 + 0.3 * outward[:, None])
-        return flow.disobedience(z, flow.equation.horizon * late, walk.k[row], draw, self.by_row)
+        # The whole time axis, and the times of the walks where it ends before them or begins after.
+        begin, end = min(flow.equation.begin, 1.0), max(flow.equation.horizon, float(flow.steps))
+        return flow.disobedience(z, begin + (end - begin) * late, walk.k[row], draw, self.by_row)

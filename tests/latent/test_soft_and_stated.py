@@ -160,6 +160,46 @@ def test_no_potential_hides_behind_a_larger_one():
     assert flow.residual_norms(z, t, k) == pytest.approx(norms, rel=1e-8)
 
 
+def test_a_laplacian_alone_is_measured_by_its_second_derivatives():
+    """One term is no measure of itself: an exact family of harmonic functions had the relative residual 1."""
+    t, z = coordinates("t"), coordinates("z", 3)
+    u = field("u", t, z)
+    problem = Problem([Eq(laplacian(u, z), 0)], {t: (0, 6), z: (-3, 3)})
+    exact, soft = (PotentialFlow(None, 3, 2, problem, form) for form in ("exact", "soft"))
+    codes, times, k = rows(exact)
+    assert exact.residual(codes, times, k).max() < 1e-10
+    points = soft.equation.points(codes, times).requires_grad_()
+    slopes = torch.autograd.grad(soft.field(points, k).sum(), points, create_graph=True)[0]
+    second = torch.stack(
+        [torch.autograd.grad(slopes[:, i].sum(), points, retain_graph=True)[0][:, i] for i in (1, 2, 3)]
+    )
+    wanted = second.sum(dim=0).abs() / second.norm(dim=0)
+    assert torch.allclose(soft.residual(codes, times, k), wanted.detach(), rtol=1e-9)
+    assert soft.disobedience(codes, times, k).requires_grad
+
+
+def test_an_equation_without_derivatives_is_refused():
+    t, z = coordinates("t"), coordinates("z", 3)
+    u = field("u", t, z)
+    with pytest.raises(pinnflow.DeclarationError, match="no derivative stands in"):
+        PotentialFlow(None, 3, 2, Problem([Eq(u, sin(t))], {t: (0, 6), z: (-3, 3)}))
+
+
+@pytest.mark.parametrize(("axis", "range"), [((0, 1), (0, 6)), ((2, 9), (1, 9)), ((0, 6), (0, 6))])
+def test_equations_are_trained_for_at_the_times_of_the_walks(axis, range):
+    """A time axis that ends before the walks do, or begins after they do, is no reason to break the equation there."""
+    t, z = coordinates("t"), coordinates("z", 3)
+    u = field("u", t, z)
+    problem = Problem([Eq(u.diff(t, 2), laplacian(u, z) - u**3)], {t: axis, z: (-3, 3)})
+    flow = PotentialFlow(WarpedGenerator(latent_dim=3, factors=2), 3, 2, problem, objectives=[Obedience(further=0)])
+    asked, inner = [], flow.disobedience
+    flow.disobedience = lambda z, t, *others: asked.append(t) or inner(z, t, *others)
+    flow.fit(3, 8)
+    times = torch.cat(asked)
+    assert float(times.min()) == pytest.approx(range[0], abs=0.05)
+    assert float(times.max()) == pytest.approx(range[1], abs=0.05)
+
+
 # -- initial values ----------------------------------------------------------------------------------------------------
 
 
