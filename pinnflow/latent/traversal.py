@@ -282,7 +282,7 @@ class Flow:
         if integrator not in INTEGRATORS:
             raise UnknownName("integrator", integrator, tuple(INTEGRATORS))
         positive("steps", steps)
-        if step_length is not None and not (isinstance(step_length, Real) and step_length > 0):
+        if step_length is not None and not (isinstance(step_length, Real) and 0 < step_length < math.inf):
             raise ValueError(
                 f"`step_length` is {step_length!r}; it must be a positive number, or None for raw velocities"
             )

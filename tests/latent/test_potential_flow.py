@@ -242,6 +242,7 @@ def test_density_is_carried_along_as_the_change_of_variables_says():
         ({"potential": 0.5}, ValueError),
         ({"steps": 0}, ValueError),
         ({"step_length": -1.0}, ValueError),
+        ({"step_length": float("inf")}, ValueError),
         ({"direction": 2}, ValueError),
         ({"integrator": "verlet"}, UnknownName),
     ],
