@@ -9,25 +9,20 @@ Run from the checkout:
 `linear` are directions trained for the objectives of the potentials, `linear-classifier` for the published one.
 Every fit takes the defaults: K = 5 potentials in d = 8 dimensions, 1000 iterations, on `WarpedGenerator(seed=seed)`
 with the same seed for generator, flow and report. `wave, orthogonal` and `wave, less orthogonal` add an objective
-and are fitted with `--iterations 1500`. A flow is measured on 4000 walks of six steps of 0.35. The file keeps its
-other flows and seeds; the time is processor time of the fit.
+and are fitted with `--iterations 3000` and `--iterations 1500`. A flow is measured on 4000 walks of six steps of 0.35.
+The file keeps its other flows and seeds; the time is processor time of the fit.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
+from benchmarks.records import machine, store, stored
 from pinnflow.latent import (
     Attractor,
     Classifier,
@@ -135,14 +130,6 @@ def measure(name: str, seed: int, warp: float, iterations: int, keep: Path | Non
     }
 
 
-def machine() -> str:
-    """What the numbers were made on."""
-    return (
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread, "
-        f"torch {torch.__version__.split('+')[0]}, pinnflow {version('pinnflow-pde')}"
-    )
-
-
 def table(found: list[dict[str, Any]], warp: float = 1.0) -> str:
     """Median over the seeds in Markdown, with the smallest and the largest where they differ visibly."""
     head = ["flow", "fits", *(title for _, title, _ in COLUMNS), "flags"]
@@ -203,7 +190,6 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="folder for the best and the worst strip of the wave")
     parser.add_argument("--table", action="store_true", help="print the table of what the file holds")
     asked = parser.parse_args()
-    found = json.loads(asked.json.read_text()) if asked.json.exists() else []
     names = [name.strip() for name in asked.flows.split(";" if ";" in asked.flows else ",") if name.strip()]
     for name in names:
         if name not in FLOWS:
@@ -211,14 +197,10 @@ def main() -> None:
     for seed in [int(seed) for seed in asked.seeds.split(",")]:
         for name in names:
             one = measure(name, seed, asked.warp, asked.iterations, asked.keep)
-            key = (name, seed, asked.warp)
-            # Read again: another process may have written meanwhile.
-            found = json.loads(asked.json.read_text()) if asked.json.exists() else []
-            found = [run for run in found if (run["flow"], run["seed"], run["warp"]) != key] + [one]
-            found.sort(key=lambda run: (run["warp"], list(FLOWS).index(run["flow"]), run["seed"]))
-            asked.json.write_text(json.dumps(found, indent=1) + "\n")
+            store(asked.json, one, ("flow", "seed", "warp"), indent=1)
             shown = {key: round(one["values"][key], 4) for key, _, _ in COLUMNS if key in one["values"]}
             print(f"{name} seed {seed}: {shown} {one['flags']}", flush=True)
+    found = stored(asked.json)
     if asked.pictures is not None:
         print("\n".join(draw_extremes(found, "wave", asked.keep, asked.pictures, asked.warp)))
     if asked.table:
