@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HELP = {
     "data": "What the generator learns: digits (the default), sprites, or the path of an .npz file such as mnist.npz.",
     "generator": "A generator by name, or in a file; by default a VAE is trained on the data.",
-    "latent_dim": "Dimensions of the latent space; by default what the generator has, or was found good for the data.",
+    "latent_dim": "Dimensions of the latent space; by default what the generator or your own equation has.",
     "pde": "The equation that the potentials obey, by name.",
     "potentials": "How many potentials.",
     "iterations": "Of the training of the flow; by default 500, with --quick 60.",
@@ -107,6 +107,7 @@ def explore(tour: Tour, tell: Callable[[str], None] = lambda line: None) -> Foun
     from pinnflow.latent.strips import drawable
 
     _check(tour)
+    tour = _dimensioned(tour)
     folder = Path(tour.output)
     _make_folder(folder)
     data = _data(tour)
@@ -167,6 +168,23 @@ def _check(tour: Tour) -> None:
                 f"the device `{tour.device}` cannot be used here ({str(error).splitlines()[0]}); "
                 f"leave `device` out, or write `cpu`"
             ) from None
+
+
+def _dimensioned(tour: Tour) -> Tour:
+    """The tour with the dimensions of its own equation, where the generator is made here and none are given."""
+    from pinnflow.latent.generators.registry import GENERATORS
+
+    if isinstance(tour.pde, str):
+        return tour
+    dimensions = len(tour.pde.columns) - (tour.pde.time is not None)
+    if tour.latent_dim is None and _source(tour) in GENERATORS:
+        return replace(tour, latent_dim=dimensions)
+    if tour.latent_dim not in (None, dimensions):
+        raise DeclarationError(
+            f"the equation has {dimensions} coordinates beside the time, `latent_dim` is {tour.latent_dim}; "
+            "leave `latent_dim` out, or write as many components"
+        )
+    return tour
 
 
 def _make_folder(folder: Path) -> None:

@@ -126,6 +126,25 @@ def test_named_generator_with_factors_and_a_problem_of_ones_own(tmp_path, undraw
     assert load_traversal(tmp_path / "traversal.h5").notes["asked"]["pde"] == [str(problem.equations[0])]
 
 
+def test_an_equation_of_ones_own_says_how_many_latents_a_generator_made_here_has(tmp_path):
+    t, z = coordinates("t"), coordinates("z", 6)
+    u = field("u", t, z)
+    problem = Problem([Eq(u.diff(t), laplacian(u, z) / 10)], {t: (0, 6), z: (-3, 3)}, name="warmth")
+    told = []
+
+    def stop(line):
+        told.append(line)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(Tour(output=tmp_path, generator="warped", pde=problem, **SHORT), stop)
+    assert told[0].startswith("warped: 6 latents")
+    told.clear()
+    with pytest.raises(DeclarationError, match="6 coordinates beside the time, `latent_dim` is 8"):
+        explore(Tour(output=tmp_path, generator="warped", pde=problem, latent_dim=8, **SHORT), told.append)
+    assert not told
+
+
 def test_images_of_a_file_are_learned(tmp_path, undrawn):
     """An .npz file in the form of MNIST, made of digits enlarged to 16x16; more potentials than directions of SeFa."""
     from pinnflow.latent.generators.data import digits
