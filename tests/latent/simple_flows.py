@@ -1,4 +1,4 @@
-"""Flows and generators in closed form, small enough for tests of pictures."""
+"""Flows and generators in closed form, small enough for tests, and rows of codes for flows with an equation."""
 
 import torch
 
@@ -35,3 +35,10 @@ class Patches:
         grown = corners.repeat_interleave(self.side // 2, dim=2).repeat_interleave(self.side // 2, dim=3)
         weights = torch.linspace(1, 0.5, self.channels, dtype=z.dtype)[:, None, None]
         return grown * weights
+
+
+def rows(flow, n=24, seed=3):
+    """Codes, times along the equation's axis and potentials of n rows."""
+    draw = torch.Generator().manual_seed(seed)
+    t = flow.equation.horizon * torch.rand(n, generator=draw, dtype=torch.float64)
+    return flow.sample(n, seed), t, torch.arange(n) % flow.potentials
