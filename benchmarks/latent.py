@@ -19,10 +19,9 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.records import machine, store, stored
+from benchmarks.records import machine, spread, store, stored
 from pinnflow.latent import (
     Attractor,
     Classifier,
@@ -138,18 +137,11 @@ def table(found: list[dict[str, Any]], warp: float = 1.0) -> str:
         runs = [run for run in found if run["flow"] == name and run["warp"] == warp]
         if not runs:
             continue
-        cells = [_cell([run["values"][key] for run in runs if key in run["values"]], n) for key, _, n in COLUMNS]
+        cells = [spread([run["values"][key] for run in runs if key in run["values"]], n) for key, _, n in COLUMNS]
         flags = [flag for run in runs for flag in run["flags"]]
         told = ", ".join(f"{flag} ({flags.count(flag)} of {len(runs)})" for flag in dict.fromkeys(flags)) or "-"
         lines.append([name, str(len(runs)), *cells, told])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(values: list[float], digits: int | None) -> str:
-    if not values:
-        return "-"
-    written = [f"{v:.0e}" if digits is None else f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
-    return written[0] if len(set(written)) == 1 else f"{written[0]} ({written[1]}..{written[2]})"
 
 
 def draw_extremes(found: list[dict[str, Any]], name: str, keep: Path, folder: Path, warp: float = 1.0) -> list[str]:

@@ -37,11 +37,16 @@ def store(file: Path, run: dict[str, Any], key: Sequence[str], indent: int | Non
     file.write_text(text + "\n", encoding="utf-8")
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """The median, and the smallest and the largest where they differ visibly; `-` for none."""
+def spread(values: Sequence[float], digits: int | None) -> str:
+    """The median, and the smallest and the largest where they differ visibly; `-` for none.
+
+    Args:
+        values: of the runs.
+        digits: after the point; None for one digit and a power of ten.
+    """
     if not values:
         return "-"
-    written = [f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
+    written = [f"{v:.0e}" if digits is None else f"{v:.{digits}f}" for v in (median(values), min(values), max(values))]
     return written[0] if len(set(written)) == 1 else f"{written[0]} ({written[1]}..{written[2]})"
 
 

@@ -30,6 +30,7 @@ class Equation:
     Attributes:
         time: the place of the time among the columns of points.
         begin, horizon: the ends of the time axis.
+        equations, conditions: names of the blocks.
         order: of the highest derivative in the equations.
 
     Raises:
@@ -61,8 +62,9 @@ class Equation:
         self.time = problem.columns.index(problem.time)
         self.begin, self.horizon = map(float, problem.bounds[problem.time])
         equations = [block for block in problem.blocks if block.kind == "equation"]
-        self._equations = [block.name for block in equations]
+        self.equations = tuple(block.name for block in equations)
         self.order = max(atom.order for block in equations for part in block.parts for atom in part.atoms)
+        self.conditions = tuple(name for name in self.names if name not in self.equations)
         if self.order == 0:
             raise DeclarationError(
                 f"no derivative stands in `{equations[0].statement}`, so it says nothing of how a potential changes; "
@@ -70,11 +72,6 @@ class Equation:
             )
         self._compiled: dict[tuple, Any] = {}
         self._apart: dict[str, tuple[Problem | None, dict[tuple, Any]]] = {}
-
-    @property
-    def equations(self) -> tuple[str, ...]:
-        """Blocks that are equations."""
-        return tuple(self._equations)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,9 +86,18 @@ class Equation:
         t = t.expand(len(z))[:, None]
         return torch.cat([z[:, : self.time], t, z[:, self.time :]], dim=1)
 
-    def residuals(self, module: nn.Module, points: Tensor, k: Tensor) -> dict[str, Tensor]:
-        """`{block: [n]}` of the row's own function at each point; conditions at the point moved to their pins."""
-        return self._of(points).residuals(ForRows(module, k), dict.fromkeys(self.names, points))
+    def residuals(
+        self, module: nn.Module, points: Tensor, k: Tensor, names: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """`{block: [n]}` of the row's own function at each point; conditions at the point moved to their pins.
+
+        Args:
+            module: called as `module(points, k)`.
+            points: `[n, d + 1]`.
+            k: the function of each row, `[n]`.
+            names: of the blocks, all by default.
+        """
+        return self._of(points).residuals(ForRows(module, k), dict.fromkeys(self.names if names is None else names, points))
 
     def relative(self, module: nn.Module, points: Tensor, k: Tensor) -> Tensor:
         """|r| / sqrt(sum of squared terms) of the worst equation, `[n]`; 0 where all terms are zero."""
@@ -153,7 +159,7 @@ class Equation:
             generator: of the random lines.
         """
         total = points.new_zeros(())
-        equations = [name for name in self._equations if name not in holding]
+        equations = [name for name in self.equations if name not in holding]
         rows = _PerPotential(k)
         if equations:
             first = self._terms(module, points, k, equations, generator)
@@ -173,10 +179,10 @@ class Equation:
 
     def _conditions(self, module, points, k, holding):
         """Residuals of the conditions that do not hold by construction, and the squares of the fields, `[n]` each."""
-        names = [name for name in self.names if name not in self._equations and name not in holding]
+        names = [name for name in self.conditions if name not in holding]
         if not names:
             return []
-        values = self._of(points).residuals(ForRows(module, k), dict.fromkeys(names, points))
+        values = self.residuals(module, points, k, names)
         size = module(points, k).square().mean(dim=1)
         return [(r, size) for r in values.values()]
 
@@ -186,7 +192,7 @@ class Equation:
         compiled = self._of(points, LINES if estimated else None)
         if estimated:
             compiled.coin.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        found = compiled.terms(ForRows(module, k), dict.fromkeys(self._equations if names is None else names, points))
+        found = compiled.terms(ForRows(module, k), dict.fromkeys(self.equations if names is None else names, points))
         if not estimated and self.latent_dim <= MANY:
             for name in [name for name, terms in found.items() if terms.shape[1] == 1]:
                 found[name] = self._terms_apart(name, found[name], module, points, k)
@@ -195,10 +201,8 @@ class Equation:
     def _terms_apart(self, name, terms, module, points, k):
         """Second derivatives one by one, where a Laplacian stands alone and nothing else could measure it."""
         if name not in self._apart:
-            self._apart[name] = (
-                _summands(next(one for one in self.problem.blocks if one.name == name), self.problem),
-                {},
-            )
+            block = next(one for one in self.problem.blocks if one.name == name)
+            self._apart[name] = _summands(block, self.problem), {}
         summands, made = self._apart[name]
         if summands is None:
             return terms

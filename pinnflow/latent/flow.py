@@ -183,8 +183,8 @@ class PotentialFlow(TrainedFlow):
             settings["activation"],
         )
         inner: nn.Module = network
-        start = Start.read(problem, density)
-        if form == "soft" and start.values:
+        start = Start.read(problem, density) if form == "soft" else None
+        if start is not None and start.values:
             inner = Started(network, start, problem)
             self._check_start(inner, density)
             reason += "; the initial values hold by construction"
@@ -205,18 +205,21 @@ class PotentialFlow(TrainedFlow):
                 )
 
     def _holding(self, module: nn.Module) -> frozenset[str]:
-        """Names of the blocks that hold whatever the weights are: tried at random points."""
+        """Names of the blocks that hold whatever the weights are; conditions are tried at random points."""
         if self.form == "none":
             return frozenset()
+        equations = self.equation.equations if self.form == "exact" else ()
+        if not self.equation.conditions:
+            return frozenset(equations)
         draw = torch.Generator().manual_seed(1)
         z = torch.randn(8, self.equation.latent_dim, generator=draw, dtype=torch.float64)
         k = torch.zeros(8, dtype=torch.long)
         with torch.no_grad():
             points = self.equation.points(z, 1.0)
-            values = self.equation.residuals(module, points, k)
+            values = self.equation.residuals(module, points, k, self.equation.conditions)
             size = module(points, k).square().mean().sqrt()
             held = [name for name, r in values.items() if bool(r.abs().max() <= 1e-9 * size)]
-        return frozenset([*held, *(self.equation.equations if self.form == "exact" else ())])
+        return frozenset([*held, *equations])
 
     def potential(self, z: Tensor, t: float | Tensor, k: int | Tensor = 0) -> Tensor:
         """u_k(z, t), `[n]`; of a density its logarithm, which is what can be seen.

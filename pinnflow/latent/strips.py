@@ -211,9 +211,8 @@ def draw_block(
                            edgecolor="#d55e00", linewidth=1.6, clip_on=False))  # fmt: skip
     every = 1 if len(positions) <= 27 else 5  # numbers of so many columns would run into each other
     words = [f"{p:+d}".replace("-", "\N{MINUS SIGN}") if p else "start" for p in positions]
-    ax.set_xticks(x + (w - 1) / 2, [word if p % every == 0 else "" for word, p in zip(words, positions)])
-    if not numbered:
-        ax.set_xticks(x + (w - 1) / 2, [])
+    shown = [word if p % every == 0 else "" for word, p in zip(words, positions)]
+    ax.set_xticks(x + (w - 1) / 2, shown if numbered else [])
     middles = y + (h - 1) / 2
     if difference:
         middles = (middles[::2] + middles[1::2]) / 2
