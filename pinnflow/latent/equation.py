@@ -97,7 +97,8 @@ class Equation:
             k: the function of each row, `[n]`.
             names: of the blocks, all by default.
         """
-        return self._of(points).residuals(ForRows(module, k), dict.fromkeys(self.names if names is None else names, points))
+        asked = self.names if names is None else names
+        return self._of(points).residuals(ForRows(module, k), dict.fromkeys(asked, points))
 
     def relative(self, module: nn.Module, points: Tensor, k: Tensor) -> Tensor:
         """|r| / sqrt(sum of squared terms) of the worst equation, `[n]`; 0 where all terms are zero."""
